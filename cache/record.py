@@ -1,0 +1,346 @@
+"""What one run measured: plain data, the same in the database, in the shipped files and in a checkpoint.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from compression.errors import SpecError, TrimboardError
+from compression.spec import HeadName, RunSpec, Target
+
+RECORD_VERSION = 1
+
+Provenance = Literal["measured", "published"]
+
+
+class RecordError(TrimboardError, ValueError):
+    """Stored data that are not a record this program understands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What one forward pass and the weights cost. GFLOPs are 1e9 floating-point operations (2 x MACs) an image.
+
+    Attributes:
+        gflops: of the training graph: every head, BatchNorm unfolded.
+        params: of the training graph.
+        gflops_deployed: of the graph after `fuse()`: one head, BatchNorm folded.
+        params_deployed: of the same; None where a source does not say.
+    """
+
+    gflops: float | None
+    params: int | None
+    gflops_deployed: float | None
+    params_deployed: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Accuracy on the validation split, parts of 1; None where a source does not say.
+
+    Attributes:
+        map50: mean average precision at IoU 0.5.
+        map50_95: mean over IoU 0.5 to 0.95.
+        precision: at the confidence of best F1.
+        recall: at the confidence of best F1.
+        per_class: mAP50-95 of each class by name.
+    """
+
+    map50: float | None
+    map50_95: float | None
+    precision: float | None
+    recall: float | None
+    per_class: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One layer before and after pruning, on the training graph.
+
+    Attributes:
+        name: the module's path in the model, e.g. "model.2.cv1".
+        type: its class.
+        channels_before: output channels.
+    """
+
+    name: str
+    type: str
+    channels_before: int
+    channels_after: int
+    gflops_before: float
+    gflops_after: float
+    params_before: int
+    params_after: int
+
+    @property
+    def sparsity(self) -> float:
+        """Part of the output channels that was removed, 0 to 1."""
+        return 1 - self.channels_after / self.channels_before
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """One epoch of fine-tuning.
+
+    Attributes:
+        epoch: counted from 1.
+        losses: training and validation losses by Ultralytics' names.
+        lr: learning rate of the first parameter group.
+        seconds: wall time of the epoch.
+    """
+
+    epoch: int
+    map50: float
+    map50_95: float
+    precision: float
+    recall: float
+    losses: dict[str, float]
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file that a run left.
+
+    Attributes:
+        name: what it is: "checkpoint".
+        file: file name; it lies beside the record (shipped) or in the run's folder.
+        sha256: of its content.
+        size_bytes: its length.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One result: what was asked, what it cost, how accurate it is, and how that was found out.
+
+    Attributes:
+        key: the spec's key; for a published result a name of its own.
+        provenance: measured by this program, or copied from a publication.
+        model: label that results are grouped by.
+        architecture: catalog name of the architecture ("yolo26n"), or the label where unknown.
+        data: name of the data set.
+        level: 0 to 5, None for a custom target.
+        head: the predictions that were measured.
+        imgsz: side of the input, pixels.
+        costs_original: of level 0.
+        costs: of the result.
+        metrics_original: of level 0 on the same data with the same head.
+        metrics_pruned: after pruning, before any training; None at level 0 and where not measured.
+        metrics: of the result.
+        spec: what was asked; None for a published result.
+        layers: one row a layer; empty where a source does not say.
+        curve: one row an epoch.
+        environment: versions, hardware, commit.
+        artifacts: files of the result.
+        seconds: wall time of each stage by name.
+        warnings: what the reader of the figures must know, a sentence each.
+        created: ISO 8601 date and time; empty where a publication does not say.
+        source: where a published result stands.
+        published_training: what a publication says about its training, "recipe" and "epochs"; a measured result has
+            it in its spec.
+    """
+
+    key: str
+    provenance: Provenance
+    model: str
+    architecture: str
+    data: str
+    level: int | None
+    head: HeadName
+    imgsz: int
+    costs_original: Costs
+    costs: Costs
+    metrics_original: Metrics
+    metrics: Metrics
+    created: str
+    metrics_pruned: Metrics | None = None
+    spec: RunSpec | None = None
+    layers: tuple[LayerRow, ...] = ()
+    curve: tuple[EpochRow, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    source: str | None = None
+    published_training: dict[str, str | int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain data, versioned."""
+        values = asdict(self)
+        values["spec"] = self.spec.to_dict() if self.spec else None
+        return {"version": RECORD_VERSION, **values}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunRecord:
+        """The inverse of `to_dict`, also after a trip through JSON.
+
+        Raises:
+            RecordError: the data are of another version, or a field is unknown or missing.
+        """
+        fields = dict(values)
+        version = fields.pop("version", None)
+        if version != RECORD_VERSION:
+            raise RecordError(f"A result has version {version!r}; this program reads version {RECORD_VERSION}.")
+        try:
+            pruned, spec = fields["metrics_pruned"], fields["spec"]
+            return cls(
+                **{
+                    **fields,
+                    "costs_original": Costs(**fields["costs_original"]),
+                    "costs": Costs(**fields["costs"]),
+                    "metrics_original": Metrics(**fields["metrics_original"]),
+                    "metrics": Metrics(**fields["metrics"]),
+                    "metrics_pruned": Metrics(**pruned) if pruned else None,
+                    "spec": RunSpec.from_dict(spec) if spec else None,
+                    "layers": tuple(LayerRow(**row) for row in fields["layers"]),
+                    "curve": tuple(EpochRow(**row) for row in fields["curve"]),
+                    "artifacts": tuple(Artifact(**item) for item in fields["artifacts"]),
+                    "warnings": tuple(fields["warnings"]),
+                }
+            )
+        except (TypeError, KeyError, SpecError) as error:
+            raise RecordError(f"A stored result cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """What a level would cut from a model, exactly, with no training: the JSON of `trimboard plan`.
+
+    Attributes:
+        model: label of the model.
+        imgsz: side of the square input, pixels.
+        nc: number of classes the model predicts.
+        level: 0 to 5, None for a custom target.
+        target: the costs asked for, as parts of the original's.
+        before: costs of the original.
+        after: costs of the pruned model.
+        layers: one row a layer, in forward order.
+        seconds: time that planning took, without loading the model.
+        warnings: what the reader of the figures must know, a sentence each.
+    """
+
+    model: str
+    imgsz: int
+    nc: int
+    level: int | None
+    target: Target
+    before: Costs
+    after: Costs
+    layers: tuple[LayerRow, ...]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PlanRecord:
+        """The inverse of `to_dict`, also after a trip through JSON.
+
+        Raises:
+            RecordError: a field is unknown or missing.
+        """
+        try:
+            return cls(
+                **{
+                    **values,
+                    "target": Target(**values["target"]),
+                    "before": Costs(**values["before"]),
+                    "after": Costs(**values["after"]),
+                    "layers": tuple(LayerRow(**row) for row in values["layers"]),
+                    "warnings": tuple(values["warnings"]),
+                }
+            )
+        except (TypeError, KeyError, SpecError) as error:
+            raise RecordError(f"A stored plan cannot be read: {error}.") from error
+
+
+RunState = Literal["running", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is, as it tells itself.
+
+    Attributes:
+        stage: "dataset", "original", "pruning", "fine-tuning", "measuring" or "saving".
+        epoch: epochs finished in this stage, 0 where it has none.
+        epochs: epochs planned in this stage, 0 where it has none.
+        eta_seconds: expected time to the end of the stage; None while unknown.
+        map50: latest validation result; None while there is none.
+        map50_95: likewise.
+    """
+
+    stage: str
+    epoch: int = 0
+    epochs: int = 0
+    eta_seconds: float | None = None
+    map50: float | None = None
+    map50_95: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """A run as the store knows it.
+
+    Attributes:
+        key: the spec's key.
+        spec: what was asked.
+        state: running, done or failed; "running" of a process that is gone is reported as failed.
+        progress: the last that it told.
+        pid: its process.
+        started: ISO 8601 date and time.
+        updated: when it last told its progress.
+        message: one sentence; why it failed.
+        log_file: where its output goes.
+    """
+
+    key: str
+    spec: RunSpec
+    state: RunState
+    progress: Progress
+    pid: int
+    started: str
+    updated: str
+    message: str = ""
+    log_file: str = ""
+
+
+def parse_record(text: str) -> RunRecord:
+    """The record that a JSON text holds.
+
+    Raises:
+        RecordError: the text is not JSON, or not a record this program understands.
+    """
+    return RunRecord.from_dict(_json_object(text))
+
+
+def parse_plan(text: str) -> PlanRecord:
+    """The plan that a JSON text holds.
+
+    Raises:
+        RecordError: the text is not JSON, or not a plan this program understands.
+    """
+    return PlanRecord.from_dict(_json_object(text))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"Stored data are not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise RecordError(f"Stored data are a {type(values).__name__} where a record is expected.")
+    return values

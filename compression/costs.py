@@ -1,0 +1,233 @@
+"""Parameters and GFLOPs of a detector under any channel plan, by arithmetic.
+
+A convolution costs 2 x k x k x H x W x (channels in / groups) x channels out operations, so the cost of a whole plan
+follows from channel counts alone, in microseconds. Counting conventions are PyTorch's `FlopCounterMode`: convolutions and matrix
+products at 2 operations a multiply-add, nothing else (Ultralytics counts likewise, torch-pruning counts half of it).
+
+Two graphs are told apart. The training graph has every head and unfolded BatchNorm; the deployed graph is what `fuse()`
+leaves: one head, BatchNorm folded into its convolution, and the decoding of the boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from ultralytics.nn.modules import DFL, Attention, Detect
+
+from cache.record import Costs, LayerRow
+from compression.trace import Trace
+
+Numbers = NDArray[np.float64]
+
+GIGA = 1e9
+OPERATIONS_PER_MAC = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What the cost of one convolution (with its BatchNorm) depends on, besides its channel counts.
+
+    Attributes:
+        name: the convolution's path in the model.
+        shown_as: path of the block it stands in ("model.0" for "model.0.conv").
+        type: class of that block.
+        channels_in: at level 0.
+        channels_out: at level 0.
+        depthwise: each output channel reads one input channel.
+        groups: of a convolution that is grouped but not depthwise, else 1.
+        taps: kernel height x width.
+        cells: output height x width at the run's image size.
+        params_per_channel: BatchNorm and bias of the training graph, an output channel.
+        matmul_flops: of the attention that this layer's output feeds, which no plan changes.
+        deployed: part of the deployed graph.
+        trained: part of the training graph.
+    """
+
+    name: str
+    shown_as: str
+    type: str
+    channels_in: int
+    channels_out: int
+    depthwise: bool
+    groups: int
+    taps: int
+    cells: int
+    params_per_channel: int
+    matmul_flops: int
+    deployed: bool
+    trained: bool
+
+
+class CostModel:
+    """Costs as a function of how many channels each group keeps.
+
+    Args:
+        model: an unfused Ultralytics `DetectionModel`; not modified.
+        trace: its channel groups.
+        imgsz: side of the square input, pixels; a multiple of the model's largest stride.
+    """
+
+    def __init__(self, model: nn.Module, trace: Trace, imgsz: int) -> None:
+        self.layers = _layers(model, trace, imgsz)
+        index = {layer.name: i for i, layer in enumerate(self.layers)}
+        shape = (len(self.layers), len(trace.groups))
+        # Channels of a layer = fixed + matrix @ channels kept: how often a group's channels occur on that side.
+        self._in, self._out = np.zeros(shape), np.zeros(shape)
+        for column, group in enumerate(trace.groups):
+            for member in group.members:
+                if member.layer in index:
+                    matrix = self._in if member.side == "in" else self._out
+                    matrix[index[member.layer], column] += len(member.positions) / group.width
+        widths = np.array([group.width for group in trace.groups], dtype=np.float64)
+        self.widths = widths
+        self._fixed_in = np.array([layer.channels_in for layer in self.layers]) - self._in @ widths
+        self._fixed_out = np.array([layer.channels_out for layer in self.layers]) - self._out @ widths
+        self._depthwise = np.array([layer.depthwise for layer in self.layers])
+        self._groups = np.array([layer.groups for layer in self.layers], dtype=np.float64)
+        self._taps = np.array([layer.taps for layer in self.layers], dtype=np.float64)
+        self._cells = np.array([layer.cells for layer in self.layers], dtype=np.float64)
+        self._extra = np.array([layer.params_per_channel for layer in self.layers], dtype=np.float64)
+        self._matmul = np.array([layer.matmul_flops for layer in self.layers], dtype=np.float64)
+        self._deployed = np.array([layer.deployed for layer in self.layers])
+        self._trained = np.array([layer.trained for layer in self.layers])
+
+    def channels(self, kept: Numbers) -> tuple[Numbers, Numbers]:
+        """Input and output channels of each layer.
+
+        Args:
+            kept: channels that each group keeps, [groups] or [groups, plans].
+
+        Returns:
+            Two arrays [layers] or [layers, plans].
+        """
+        trailing = (1,) * (kept.ndim - 1)
+        given = self._fixed_out.reshape(-1, *trailing) + self._out @ kept
+        taken = self._fixed_in.reshape(-1, *trailing) + self._in @ kept
+        return taken, given
+
+    def training_costs(self, kept: Numbers) -> tuple[Numbers, Numbers]:
+        """GFLOPs and parameters of the training graph of one plan or of many.
+
+        Args:
+            kept: channels that each group keeps, [groups] or [groups, plans].
+
+        Returns:
+            GFLOPs and parameters, each [] or [plans].
+        """
+        taken, given = self.channels(kept)
+        column = (-1,) + (1,) * (kept.ndim - 1)
+        weights = self._weights(taken, given, column)
+        flops = self._flops(weights, column) * self._trained.reshape(column)
+        params = weights + self._extra.reshape(column) * given
+        return flops.sum(axis=0) / GIGA, params.sum(axis=0)
+
+    def costs(self, kept: Numbers) -> Costs:
+        """All four costs of one plan.
+
+        Args:
+            kept: channels that each group keeps, [groups].
+        """
+        gflops, params = self.training_costs(kept)
+        taken, given = self.channels(kept)
+        weights = self._weights(taken, given, (-1,))
+        # A folded BatchNorm leaves one bias a channel; a convolution without BatchNorm has its bias already.
+        biases = np.where(self._extra > 0, given, 0.0)
+        return Costs(
+            gflops=float(gflops),
+            params=round(float(params)),
+            gflops_deployed=float((self._flops(weights, (-1,)) * self._deployed).sum() / GIGA),
+            params_deployed=round(float(((weights + biases) * self._deployed).sum())),
+        )
+
+    def rows(self, kept: Numbers) -> tuple[LayerRow, ...]:
+        """One row a layer of the training graph, before and after; their sums are the totals."""
+        before, after = self._per_layer(self.widths), self._per_layer(kept)
+        return tuple(
+            LayerRow(
+                name=layer.shown_as,
+                type=layer.type,
+                channels_before=layer.channels_out,
+                channels_after=round(float(after[0][i])),
+                gflops_before=float(before[1][i]),
+                gflops_after=float(after[1][i]),
+                params_before=round(float(before[2][i])),
+                params_after=round(float(after[2][i])),
+            )
+            for i, layer in enumerate(self.layers)
+        )
+
+    def _per_layer(self, kept: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        taken, given = self.channels(kept)
+        weights = self._weights(taken, given, (-1,))
+        return given, self._flops(weights, (-1,)) * self._trained / GIGA, weights + self._extra * given
+
+    def _weights(self, taken: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
+        read = np.where(self._depthwise.reshape(column), 1.0, taken / self._groups.reshape(column))
+        return self._taps.reshape(column) * read * given
+
+    def _flops(self, weights: Numbers, column: tuple[int, ...]) -> Numbers:
+        return OPERATIONS_PER_MAC * self._cells.reshape(column) * weights + self._matmul.reshape(column)
+
+
+def _layers(model: nn.Module, trace: Trace, imgsz: int) -> list[Layer]:
+    modules = dict(model.named_modules())
+    sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
+    undeployed = _undeployed_prefixes(modules)
+    layers = []
+    for name, module in modules.items():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        decodes = name.endswith(".dfl.conv")
+        parent, _, last = name.rpartition(".")
+        norm = modules.get(f"{parent}.bn") if last == "conv" else None
+        attention = modules.get(parent.rpartition(".")[0])
+        cells = _decoded_cells(modules, name, sizes) if decodes else sizes[name]
+        layers.append(
+            Layer(
+                name=name,
+                shown_as=parent if last == "conv" else name,
+                type=type(modules[parent] if last == "conv" else module).__name__,
+                channels_in=module.in_channels,
+                channels_out=module.out_channels,
+                depthwise=module.groups == module.in_channels == module.out_channels and module.groups > 1,
+                groups=1 if module.groups == module.out_channels else module.groups,
+                taps=module.kernel_size[0] * module.kernel_size[1],
+                cells=cells,
+                params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
+                matmul_flops=_attention_flops(attention, cells) if parent.endswith(".qkv") else 0,
+                deployed=not name.startswith(undeployed),
+                trained=not decodes,
+            )
+        )
+    return layers
+
+
+def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """What `fuse()` removes from an end-to-end model for end-to-end inference: the one-to-many head."""
+    return tuple(
+        f"{name}.{part}."
+        for name, module in modules.items()
+        if isinstance(module, Detect) and getattr(module, "one2one_cv2", None) is not None
+        for part in ("cv2", "cv3")
+    )
+
+
+def _decoded_cells(modules: Mapping[str, nn.Module], name: str, sizes: Mapping[str, int]) -> int:
+    """Positions that the DFL convolution decodes: four box sides at each anchor of each feature map."""
+    dfl_path = name.removesuffix(".conv")
+    head_path = dfl_path.rpartition(".")[0]
+    head, dfl = modules[head_path], modules[dfl_path]
+    if not isinstance(head, Detect) or not isinstance(dfl, DFL):
+        raise AssertionError(f"{name} is not the decoding of a detection head")
+    return 4 * sum(sizes[f"{head_path}.cv2.{level}.{len(branch) - 1}"] for level, branch in enumerate(head.cv2))
+
+
+def _attention_flops(attention: nn.Module | None, cells: int) -> int:
+    """Operations of queries x keys and values x attention at `cells` positions."""
+    if not isinstance(attention, Attention):
+        return 0
+    return OPERATIONS_PER_MAC * attention.num_heads * cells * cells * (attention.key_dim + attention.head_dim)

@@ -1,0 +1,32 @@
+"""What can go wrong with an input, as one tree.
+
+    TrimboardError              shown as one sentence, exit code 2
+    +-- SpecError               a level, target, recipe or number that makes no sense
+    +-- ModelError              a model that cannot be found, loaded or pruned
+    +-- DatasetError            a data set that cannot be found, read or trained on
+    +-- TargetError             a cut that this model cannot reach
+
+Everything else that is raised is a defect of the program, and shows as one.
+"""
+
+from __future__ import annotations
+
+
+class TrimboardError(Exception):
+    """An input that cannot be used; its text names the offending value and the remedy."""
+
+
+class SpecError(TrimboardError, ValueError):
+    """A level, target, recipe or number outside of what is defined."""
+
+
+class ModelError(TrimboardError):
+    """A model that cannot be found, loaded by the restricted loader, or pruned."""
+
+
+class DatasetError(TrimboardError):
+    """A data set that cannot be found, read or trained on."""
+
+
+class TargetError(TrimboardError):
+    """A target below what the model can reach, or two targets that contradict each other."""

@@ -1,0 +1,255 @@
+"""How many channels each group keeps, so that the GFLOPs and the parameters both meet their target.
+
+Every group is cut by the same part, tilted by one exponent: groups that hold more parameters than they cost GFLOPs are cut
+deeper (or less deep) until both targets are met. Counts are then rounded to steps that kernels like, and single steps are
+moved between groups until the rounding error of the whole is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from torch import nn
+
+from cache.record import Costs, LayerRow
+from compression.costs import CostModel, Numbers
+from compression.criteria import CRITERIA, Scores, strongest_channels
+from compression.errors import ModelError, TargetError
+from compression.spec import CriterionName, Target
+from compression.trace import ChannelGroup, Trace, trace
+
+# No group keeps less than this part of its channels, whatever the target.
+MIN_GROUP_KEPT = 0.125
+
+# Channels are removed in steps of a power of two, at most so many at once and at most this part of the group: counts that
+# are no multiple of 4 to 16 run slower than what they replace, while eights alone are coarse on narrow layers
+# (measured on AVX-512, see DESIGN.md 17).
+MAX_STEP = 8
+STEP_PART = 8
+
+# Both targets are to be met within half a percentage point; steps are moved until the error is a fifth of that.
+TOLERANCE = 0.005
+AIM = 0.001
+MAX_TILT = 4.0
+MAX_MOVES = 400
+# How much a group's distance from the common cut counts beside the targets' error when steps are moved.
+EVENNESS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningPlan:
+    """Which channels go.
+
+    Attributes:
+        target: the costs asked for.
+        kept: for each group of the trace the channels that stay, ascending.
+        before: costs of the original.
+        after: costs of the pruned model.
+        layers: one row a layer.
+        warnings: a sentence for each target that could not be met within half a point.
+        seconds: time it took, tracing not included.
+    """
+
+    target: Target
+    kept: tuple[NDArray[np.int64], ...]
+    before: Costs
+    after: Costs
+    layers: tuple[LayerRow, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+class Planner:
+    """Plans of one model at one image size; the model is traced and its channels are scored once for all of them.
+
+    Args:
+        model: an unfused Ultralytics `DetectionModel`; not modified.
+        imgsz: side of the square input, pixels.
+        criterion: how channels are ranked within their group.
+
+    Raises:
+        ModelError: the model cannot be traced, or the image size is no multiple of its largest stride.
+    """
+
+    def __init__(self, model: nn.Module, imgsz: int, criterion: CriterionName = "l2") -> None:
+        stride = int(model.stride.max())
+        if imgsz % stride:
+            nearest = max(round(imgsz / stride), 1) * stride
+            raise ModelError(f"Image size {imgsz} is no multiple of this model's stride {stride}; use {nearest}.")
+        self.trace: Trace = trace(model)
+        self.costs = CostModel(model, self.trace, imgsz)
+        self._units = _units(self.trace)
+        self._widths = np.array([self.trace.groups[unit[0]].width for unit in self._units], dtype=np.float64)
+        self._spread = _spread_matrix(self._units, len(self.trace.groups))
+        self._fixed = self.costs.widths - self._spread @ self._widths
+        full = self.costs.training_costs(self.costs.widths)
+        self._gflops, self._params = float(full[0]), float(full[1])
+        self._tilt = self._parameter_heaviness()
+        self._scores = [_scores(group, criterion) for group in self.trace.groups]
+
+    def plan(self, target: Target) -> PruningPlan:
+        """Choose the channels to keep.
+
+        Raises:
+            TargetError: the model cannot be cut that far, or not both costs together.
+        """
+        start = time.perf_counter()
+        counts = self._counts(target)
+        kept = tuple(
+            strongest_channels(scores, round(count))
+            for scores, count in zip(self._scores, self._per_group(counts), strict=True)
+        )
+        n_kept = np.array([len(channels) for channels in kept], dtype=np.float64)
+        return PruningPlan(
+            target=target,
+            kept=kept,
+            before=self.costs.costs(self.costs.widths),
+            after=self.costs.costs(n_kept),
+            layers=self.costs.rows(n_kept),
+            warnings=tuple(self._warnings(target, counts)),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _counts(self, target: Target) -> Numbers:
+        if target.gflops_kept in (1, None) and target.params_kept in (1, None):
+            return self._widths
+        self._check_reach(target)
+        ideal = self._tilted_cut(target)
+        largest = np.minimum(MAX_STEP, 2.0 ** np.floor(np.log2(np.maximum(self._widths / STEP_PART, 1))))
+        for divisor in (1, 2, 4, 8):
+            counts = self._round(ideal, np.maximum(largest / divisor, 1), target)
+            if np.abs(self._errors(counts, target)).max() <= AIM:
+                break
+        if np.abs(self._errors(counts, target)).max() > 4 * TOLERANCE:
+            gflops, params = self._kept_parts(counts)
+            raise TargetError(
+                f"Keeping {_asked(target)} contradict each other for this model; "
+                f"the nearest it can do is {gflops:.3f} of the GFLOPs with {params:.3f} of the parameters."
+            )
+        return counts
+
+    def _check_reach(self, target: Target) -> None:
+        least = self._kept_parts(self._floor())
+        for name, asked, reached in (
+            ("GFLOPs", target.gflops_kept, least[0]),
+            ("parameters", target.params_kept, least[1]),
+        ):
+            if asked is not None and asked < reached:
+                raise TargetError(
+                    f"Keeping {asked:g} of the {name} is out of reach: with every layer at its floor of "
+                    f"{MIN_GROUP_KEPT:g} of its channels this model keeps {reached:.3f}; ask for more than that."
+                )
+
+    def _floor(self) -> Numbers:
+        return np.maximum(np.ceil(self._widths * MIN_GROUP_KEPT), 1)
+
+    def _tilted_cut(self, target: Target) -> Numbers:
+        """Channels to keep, not yet whole numbers, from one depth and one tilt."""
+        if target.gflops_kept is None or target.params_kept is None:
+            return self._at_depth(0.0, target)
+
+        def excess_params(tilt: float) -> float:
+            assert target.params_kept is not None
+            return self._kept_parts(self._at_depth(tilt, target))[1] - target.params_kept
+
+        low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
+        if low * high > 0:
+            return self._at_depth(-MAX_TILT if abs(low) < abs(high) else MAX_TILT, target)
+        return self._at_depth(float(brentq(excess_params, -MAX_TILT, MAX_TILT, xtol=1e-4)), target)
+
+    def _at_depth(self, tilt: float, target: Target) -> Numbers:
+        """The cut of a tilt that meets the GFLOPs target, or the parameter target where there is no other."""
+        which, goal = (0, target.gflops_kept) if target.gflops_kept is not None else (1, target.params_kept)
+        assert goal is not None
+        weights = self._tilt**tilt
+
+        def keep(depth: float) -> Numbers:
+            return np.maximum(self._widths * (1 - depth * weights / weights.max()), self._floor())
+
+        def excess(depth: float) -> float:
+            return self._kept_parts(keep(depth))[which] - goal
+
+        # At this depth even the least cut group stands at its floor.
+        deepest = float(weights.max() / weights.min())
+        return keep(float(brentq(excess, 0.0, deepest, xtol=1e-6))) if excess(0.0) > 0 else keep(0.0)
+
+    def _parameter_heaviness(self) -> Numbers:
+        """For each unit its share of the parameters over its share of the GFLOPs, geometric mean 1."""
+        if not self._units:
+            raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
+        trials = self._widths[:, None] - np.diag(0.1 * self._widths)
+        gflops, params = self.costs.training_costs(self._per_group(trials))
+        shares = ((self._params - params) / self._params) / ((self._gflops - gflops) / self._gflops)
+        return shares / np.exp(np.log(shares).mean())
+
+    def _round(self, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
+        """Whole steps nearest to the ideal cut, then single steps moved while the targets' error shrinks."""
+        floor = self._widths - step * np.floor((self._widths - self._floor()) / step)
+        counts = np.clip(self._widths - step * np.round((self._widths - ideal) / step), floor, self._widths)
+        best = self._badness(counts[:, None], ideal, step, target)[0]
+        moves = np.concatenate([np.diag(step), -np.diag(step)], axis=1)
+        for _ in range(MAX_MOVES):
+            trials = counts[:, None] + moves
+            badness = self._badness(trials, ideal, step, target)
+            allowed = ((trials >= floor[:, None]) & (trials <= self._widths[:, None])).all(axis=0)
+            badness[~allowed] = np.inf
+            choice = int(badness.argmin())
+            if badness[choice] >= best:
+                break
+            counts, best = trials[:, choice], badness[choice]
+        return counts
+
+    def _badness(self, trials: Numbers, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
+        errors = self._errors(trials, target) / AIM
+        unevenness = (((trials - ideal[:, None]) / step[:, None]) ** 2).mean(axis=0)
+        return (errors**2).sum(axis=0) + EVENNESS * unevenness
+
+    def _errors(self, counts: Numbers, target: Target) -> Numbers:
+        """Kept minus asked part of each cost that is asked for, [costs] or [costs, plans]."""
+        kept = self._kept_parts(counts)
+        asked = (target.gflops_kept, target.params_kept)
+        return np.array([part - goal for part, goal in zip(kept, asked, strict=True) if goal is not None])
+
+    def _kept_parts(self, counts: Numbers) -> tuple[Numbers, Numbers]:
+        gflops, params = self.costs.training_costs(self._per_group(counts))
+        return gflops / self._gflops, params / self._params
+
+    def _per_group(self, counts: Numbers) -> Numbers:
+        fixed = self._fixed.reshape(-1, *(1,) * (counts.ndim - 1))
+        return fixed + self._spread @ counts
+
+    def _warnings(self, target: Target, counts: Numbers) -> list[str]:
+        gflops, params = self._kept_parts(counts)
+        return [
+            f"{100 * asked:.1f}% of the {name} were to be kept; the nearest that whole channels allow is {100 * part:.1f}%."
+            for name, asked, part in (("GFLOPs", target.gflops_kept, gflops), ("parameters", target.params_kept, params))
+            if asked is not None and abs(part - asked) > TOLERANCE
+        ]
+
+
+def _scores(group: ChannelGroup, criterion: CriterionName) -> Scores:
+    return CRITERIA[criterion](group) if group.locked is None else np.ones(group.width)
+
+
+def _units(traced: Trace) -> list[tuple[int, ...]]:
+    """Groups that may be cut, those of equal count together."""
+    units = []
+    for index, (group, partner) in enumerate(zip(traced.groups, traced.partners, strict=True)):
+        if group.locked is None and index <= partner:
+            units.append((index,) if index == partner else (index, partner))
+    return units
+
+
+def _spread_matrix(units: list[tuple[int, ...]], n_groups: int) -> Numbers:
+    matrix = np.zeros((n_groups, len(units)))
+    for column, unit in enumerate(units):
+        matrix[list(unit), column] = 1
+    return matrix
+
+
+def _asked(target: Target) -> str:
+    return f"{target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters"

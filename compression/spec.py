@@ -1,0 +1,146 @@
+"""What is asked for: one run, as a frozen value whose canonical JSON is the cache key.
+
+This module imports no torch, so that pages can build a spec in a moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast, get_args
+
+from compression.errors import SpecError
+
+# Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
+SPEC_VERSION = 1
+
+RecipeName = Literal["standard", "plain"]
+CriterionName = Literal["l2"]
+HeadName = Literal["e2e", "nms"]
+
+# The least that a custom target may keep of the GFLOPs or parameters.
+MIN_KEPT = 0.2
+
+# Ultralytics' own defaults of `epochs`, `batch`, `patience` and `seed`, cfg/default.yaml.
+DEFAULT_EPOCHS = 100
+DEFAULT_BATCH = 16
+DEFAULT_PATIENCE = 100
+DEFAULT_SEED = 0
+DEFAULT_IMGSZ = 640
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The costs to keep, on the training graph, as parts of the original's; None leaves that cost free.
+
+    Attributes:
+        gflops_kept: part of the GFLOPs at the run's image size, 0.2 to 1.
+        params_kept: part of the parameters, 0.2 to 1.
+    """
+
+    gflops_kept: float | None
+    params_kept: float | None
+
+    def __post_init__(self) -> None:
+        if self.gflops_kept is None and self.params_kept is None:
+            raise SpecError("A target needs GFLOPs or parameters to keep; give --keep-gflops, --keep-params or both.")
+        for name, kept in (("GFLOPs", self.gflops_kept), ("parameters", self.params_kept)):
+            if kept is not None and not MIN_KEPT <= kept <= 1:
+                raise SpecError(f"Keeping {kept:g} of the {name} is not possible; give a part from {MIN_KEPT:g} to 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run: which model, on which data, cut how far, trained how.
+
+    Attributes:
+        model: what the user typed: catalog name, .yaml, or the path of a .pt.
+        weights_sha256: hash of the weights; None for a .yaml, which starts from random weights.
+        data: name of the data set, as results are grouped by it.
+        data_fingerprint: hash of its labels and images, see `compression.dataset`.
+        level: 0 (the original) to 5; None for a custom target.
+        target: the costs to keep; what the level stands for, or the custom one.
+        criterion: how channels are ranked.
+        recipe: how the pruned model is fine-tuned.
+        epochs: at most so many epochs of fine-tuning; 0 measures without training.
+        patience: epochs without a better validation result after which fine-tuning ends.
+        imgsz: side of the square input, pixels.
+        batch: images a step.
+        seed: of the fine-tuning and, for a .yaml, of the initial weights.
+        head: the predictions that are measured: end-to-end, or one-to-many followed by NMS.
+        device: Ultralytics' device string ("cpu", "0", "0,1", "" to choose); not part of the key.
+    """
+
+    model: str
+    weights_sha256: str | None
+    data: str
+    data_fingerprint: str
+    level: int | None
+    target: Target
+    head: HeadName
+    criterion: CriterionName = "l2"
+    recipe: RecipeName = "standard"
+    epochs: int = DEFAULT_EPOCHS
+    patience: int = DEFAULT_PATIENCE
+    imgsz: int = DEFAULT_IMGSZ
+    batch: int = DEFAULT_BATCH
+    seed: int = DEFAULT_SEED
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        for field, known in (("recipe", RecipeName), ("criterion", CriterionName), ("head", HeadName)):
+            value = getattr(self, field)
+            if value not in get_args(known):
+                raise SpecError(f"There is no {field} {value!r}; choose one of {', '.join(get_args(known))}.")
+        for field, least in (("epochs", 0), ("patience", 1), ("imgsz", 32), ("batch", 1), ("seed", 0)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SpecError(f"{field} {value!r} is not possible; give a whole number from {least} up.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain data, versioned."""
+        return {"version": SPEC_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunSpec:
+        """The inverse of `to_dict`.
+
+        Raises:
+            SpecError: the data are of another version, or a field is unknown, missing or out of range.
+        """
+        fields = dict(values)
+        version = fields.pop("version", None)
+        if version != SPEC_VERSION:
+            raise SpecError(f"This run was specified as version {version!r}; only version {SPEC_VERSION} is understood.")
+        try:
+            return cls(**{**fields, "target": Target(**fields["target"])})
+        except (TypeError, KeyError) as error:
+            raise SpecError(f"A stored run specification cannot be read: {error}.") from error
+
+    @property
+    def key(self) -> str:
+        """Sha256 of everything that decides the result; equal for equal questions on any device."""
+        decisive = self.to_dict()
+        del decisive["device"]
+        # Two paths to the same weights are the same model.
+        decisive["model"] = None if self.weights_sha256 else model_label(self.model)
+        decisive["data"] = None
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def model_label(model: str) -> str:
+    """The name that results of a model are grouped by: file name without folder and suffix."""
+    name = model.replace("\\", "/").rsplit("/", 1)[-1]
+    return name.rsplit(".", 1)[0] if name.endswith((".pt", ".yaml", ".yml")) else name
+
+
+def parse_recipe(name: str) -> RecipeName:
+    """Check a recipe's name.
+
+    Raises:
+        SpecError: there is no such recipe.
+    """
+    if name not in get_args(RecipeName):
+        raise SpecError(f"There is no recipe {name!r}; choose one of {', '.join(get_args(RecipeName))}.")
+    return cast(RecipeName, name)

@@ -1,0 +1,56 @@
+"""A plan applied to a model: what comes back is made of stock Ultralytics modules, only narrower."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch_pruning as tp
+from torch import nn
+from ultralytics.nn.modules import C2f
+
+from compression.planner import PruningPlan
+from compression.trace import Side, Trace
+
+
+def apply_plan(model: nn.Module, trace: Trace, plan: PruningPlan) -> nn.Module:
+    """Remove the channels that a plan does not keep.
+
+    Args:
+        model: the detector that was traced; not modified.
+        trace: its channel groups.
+        plan: which channels of each group stay.
+
+    Returns:
+        A narrower copy. Its weights are those of the original at the places that stay.
+    """
+    pruned = copy.deepcopy(model)
+    for (name, side), positions in sorted(_positions_to_remove(trace, plan).items()):
+        if positions:
+            _remove(pruned.get_submodule(name), side, sorted(positions))
+    for module in pruned.modules():
+        if isinstance(module, C2f):
+            module.c = module.cv1.conv.out_channels // 2
+    return pruned
+
+
+def _positions_to_remove(trace: Trace, plan: PruningPlan) -> dict[tuple[str, Side], set[int]]:
+    remove: dict[tuple[str, Side], set[int]] = {}
+    for group, kept in zip(trace.groups, plan.kept, strict=True):
+        for member in group.members:
+            gone = member.positions[~np.isin(member.channels, kept)]
+            remove.setdefault((member.layer, member.side), set()).update(gone.tolist())
+    return remove
+
+
+def _remove(layer: nn.Module, side: Side, positions: list[int]) -> None:
+    if isinstance(layer, nn.BatchNorm2d):
+        tp.prune_batchnorm_out_channels(layer, positions)
+    elif not isinstance(layer, nn.Conv2d):
+        raise AssertionError(f"a {type(layer).__name__} has no channels to remove")
+    elif layer.groups == layer.in_channels == layer.out_channels and layer.groups > 1:
+        tp.prune_depthwise_conv_out_channels(layer, positions)
+    elif side == "out":
+        tp.prune_conv_out_channels(layer, positions)
+    else:
+        tp.prune_conv_in_channels(layer, positions)
