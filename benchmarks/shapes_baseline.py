@@ -1,6 +1,6 @@
 """Train the level 0 of the shipped `shapes` results: yolo26n from scratch at 320 pixels, by plain Ultralytics.
 
-    python benchmarks/shapes_baseline.py --out cache/shipped/yolo26n-shapes-320.pt
+    python benchmarks/shapes_baseline.py --out cache/shipped/shapes/yolo26n.pt
 
 The small nominal batch (`nbs`) gives 500 images 31 optimizer steps an epoch in place of 8, and so a trained detector in
 80 epochs.
@@ -9,13 +9,14 @@ The small nominal batch (`nbs`) gives 500 images 31 optimizer steps an epoch in 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 
 import torch
 from ultralytics import YOLO
 
+from compression.checkpoint import write_checkpoint
+from compression.detector import read_checkpoint
 from compression.shapes import IMAGE_SIZE, draw_dataset
 
 SETTINGS = {
@@ -49,7 +50,8 @@ def main() -> None:
             cache="ram",
             **SETTINGS,
         )
-        shutil.copy(Path(folder) / "train" / "weights" / "best.pt", arguments.out)
+        trained, _ = read_checkpoint(Path(folder) / "train" / "weights" / "best.pt")
+        write_checkpoint(trained, arguments.out, {})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Parameters and GFLOPs of a detector under any channel plan, by arithmetic.
 
 A convolution costs 2 x k x k x H x W x (channels in / groups) x channels out operations, so the cost of a whole plan
-follows from channel counts alone, in microseconds. Counting conventions are PyTorch's `FlopCounterMode`: convolutions and matrix
-products at 2 operations a multiply-add, nothing else (Ultralytics counts likewise, torch-pruning counts half of it).
+follows from channel counts alone, in microseconds. The counting conventions are those of PyTorch's `FlopCounterMode`:
+convolutions and matrix products at 2 operations a multiply-add, nothing else (Ultralytics counts likewise,
+torch-pruning half of it).
 
 Two graphs are told apart. The training graph has every head and unfolded BatchNorm; the deployed graph is what `fuse()`
 leaves: one head, BatchNorm folded into its convolution, and the decoding of the boxes.
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 from ultralytics.nn.modules import DFL, Attention, Detect
+from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, LayerRow
 from compression.trace import Trace
@@ -71,7 +73,7 @@ class CostModel:
         imgsz: side of the square input, pixels; a multiple of the model's largest stride.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, imgsz: int) -> None:
+    def __init__(self, model: DetectionModel, trace: Trace, imgsz: int) -> None:
         self.layers = _layers(model, trace, imgsz)
         index = {layer.name: i for i, layer in enumerate(self.layers)}
         shape = (len(self.layers), len(trace.groups))
@@ -173,7 +175,7 @@ class CostModel:
         return OPERATIONS_PER_MAC * self._cells.reshape(column) * weights + self._matmul.reshape(column)
 
 
-def _layers(model: nn.Module, trace: Trace, imgsz: int) -> list[Layer]:
+def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
     modules = dict(model.named_modules())
     sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
     undeployed = _undeployed_prefixes(modules)

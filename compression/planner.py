@@ -1,8 +1,8 @@
 """How many channels each group keeps, so that the GFLOPs and the parameters both meet their target.
 
-Every group is cut by the same part, tilted by one exponent: groups that hold more parameters than they cost GFLOPs are cut
-deeper (or less deep) until both targets are met. Counts are then rounded to steps that kernels like, and single steps are
-moved between groups until the rounding error of the whole is gone.
+Every group is cut by the same part, tilted by one exponent: groups that hold more parameters than they cost GFLOPs are
+cut deeper (or less deep) until both targets are met. Counts are then rounded to steps that kernels like, and single
+steps are moved between groups until the rounding error of the whole is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from torch import nn
+from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, LayerRow
 from compression.costs import CostModel, Numbers
@@ -25,9 +25,8 @@ from compression.trace import ChannelGroup, Trace, trace
 # No group keeps less than this part of its channels, whatever the target.
 MIN_GROUP_KEPT = 0.125
 
-# Channels are removed in steps of a power of two, at most so many at once and at most this part of the group: counts that
-# are no multiple of 4 to 16 run slower than what they replace, while eights alone are coarse on narrow layers
-# (measured on AVX-512, see DESIGN.md 17).
+# Channels are removed in steps of a power of two, of at most so many channels and at most this part (an eighth) of the
+# group: odd counts can run slower than the wider layer that they replace, and eights alone are coarse on narrow layers.
 MAX_STEP = 8
 STEP_PART = 8
 
@@ -75,7 +74,7 @@ class Planner:
         ModelError: the model cannot be traced, or the image size is no multiple of its largest stride.
     """
 
-    def __init__(self, model: nn.Module, imgsz: int, criterion: CriterionName = "l2") -> None:
+    def __init__(self, model: DetectionModel, imgsz: int, criterion: CriterionName = "l2") -> None:
         stride = int(model.stride.max())
         if imgsz % stride:
             nearest = max(round(imgsz / stride), 1) * stride
@@ -154,7 +153,7 @@ class Planner:
 
         def excess_params(tilt: float) -> float:
             assert target.params_kept is not None
-            return self._kept_parts(self._at_depth(tilt, target))[1] - target.params_kept
+            return float(self._kept_parts(self._at_depth(tilt, target))[1]) - target.params_kept
 
         low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
         if low * high > 0:
@@ -171,7 +170,7 @@ class Planner:
             return np.maximum(self._widths * (1 - depth * weights / weights.max()), self._floor())
 
         def excess(depth: float) -> float:
-            return self._kept_parts(keep(depth))[which] - goal
+            return float(self._kept_parts(keep(depth))[which]) - goal
 
         # At this depth even the least cut group stands at its floor.
         deepest = float(weights.max() / weights.min())
@@ -225,8 +224,11 @@ class Planner:
     def _warnings(self, target: Target, counts: Numbers) -> list[str]:
         gflops, params = self._kept_parts(counts)
         return [
-            f"{100 * asked:.1f}% of the {name} were to be kept; the nearest that whole channels allow is {100 * part:.1f}%."
-            for name, asked, part in (("GFLOPs", target.gflops_kept, gflops), ("parameters", target.params_kept, params))
+            f"{100 * asked:.1f}% of the {name} were to be kept; whole channels allow {100 * part:.1f}% at the nearest."
+            for name, asked, part in (
+                ("GFLOPs", target.gflops_kept, gflops),
+                ("parameters", target.params_kept, params),
+            )
             if asked is not None and abs(part - asked) > TOLERANCE
         ]
 
@@ -237,7 +239,7 @@ def _scores(group: ChannelGroup, criterion: CriterionName) -> Scores:
 
 def _units(traced: Trace) -> list[tuple[int, ...]]:
     """Groups that may be cut, those of equal count together."""
-    units = []
+    units: list[tuple[int, ...]] = []
     for index, (group, partner) in enumerate(zip(traced.groups, traced.partners, strict=True)):
         if group.locked is None and index <= partner:
             units.append((index,) if index == partner else (index, partner))

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -337,4 +336,4 @@ def _draw_split(folder: Path, split: str, number: int, n_images: int) -> None:
         (labels / f"{index:04d}.txt").write_text("\n".join(lines))
 
     with ThreadPoolExecutor() as threads:
-        deque(threads.map(draw, range(n_images)), maxlen=0)
+        list(threads.map(draw, range(n_images)))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
+from compression.models import model_label
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
 SPEC_VERSION = 1
@@ -70,6 +71,7 @@ class RunSpec:
         seed: of the fine-tuning and, for a .yaml, of the initial weights.
         head: the predictions that are measured: end-to-end, or one-to-many followed by NMS.
         device: Ultralytics' device string ("cpu", "0", "0,1", "" to choose); not part of the key.
+        data_source: what the user typed for the data set; not part of the key.
     """
 
     model: str
@@ -87,6 +89,7 @@ class RunSpec:
     batch: int = DEFAULT_BATCH
     seed: int = DEFAULT_SEED
     device: str = ""
+    data_source: str = ""
 
     def __post_init__(self) -> None:
         for field, known in (("recipe", RecipeName), ("criterion", CriterionName), ("head", HeadName)):
@@ -97,6 +100,10 @@ class RunSpec:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SpecError(f"{field} {value!r} is not possible; give a whole number from {least} up.")
+
+    def without_places(self) -> RunSpec:
+        """The same question without paths of this machine, to be handed on."""
+        return replace(self, model=model_label(self.model), data_source=self.data)
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain data, versioned."""
@@ -112,7 +119,9 @@ class RunSpec:
         fields = dict(values)
         version = fields.pop("version", None)
         if version != SPEC_VERSION:
-            raise SpecError(f"This run was specified as version {version!r}; only version {SPEC_VERSION} is understood.")
+            raise SpecError(
+                f"This run was specified as version {version!r}; only version {SPEC_VERSION} is understood."
+            )
         try:
             return cls(**{**fields, "target": Target(**fields["target"])})
         except (TypeError, KeyError) as error:
@@ -122,17 +131,11 @@ class RunSpec:
     def key(self) -> str:
         """Sha256 of everything that decides the result; equal for equal questions on any device."""
         decisive = self.to_dict()
-        del decisive["device"]
+        for place in ("device", "data", "data_source"):
+            del decisive[place]
         # Two paths to the same weights are the same model.
         decisive["model"] = None if self.weights_sha256 else model_label(self.model)
-        decisive["data"] = None
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def model_label(model: str) -> str:
-    """The name that results of a model are grouped by: file name without folder and suffix."""
-    name = model.replace("\\", "/").rsplit("/", 1)[-1]
-    return name.rsplit(".", 1)[0] if name.endswith((".pt", ".yaml", ".yml")) else name
 
 
 def parse_recipe(name: str) -> RecipeName:

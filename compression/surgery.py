@@ -8,12 +8,13 @@ import numpy as np
 import torch_pruning as tp
 from torch import nn
 from ultralytics.nn.modules import C2f
+from ultralytics.nn.tasks import DetectionModel
 
 from compression.planner import PruningPlan
 from compression.trace import Side, Trace
 
 
-def apply_plan(model: nn.Module, trace: Trace, plan: PruningPlan) -> nn.Module:
+def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
     """Remove the channels that a plan does not keep.
 
     Args:

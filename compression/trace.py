@@ -1,8 +1,8 @@
 """Which channels of a detector hang together: coupled channel groups, found by torch-pruning on stand-in forwards.
 
 torch-pruning follows the autograd graph of a forward pass. The forwards of YOLO blocks hold operations that it follows
-at great cost (`view` of attention and head to H x W anchors) or not at all (`chunk` of one convolution into two halves of
-equal width), so a copy of the model is traced in which those blocks run a stand-in with the same channel couplings.
+at great cost (`view` of attention and head to H x W anchors) or not at all (`chunk` of one convolution into two halves
+of equal width), so a copy of the model is traced in which those blocks run a stand-in with the same channel couplings.
 The indices are then given in terms of the original's layers.
 
 Source: torch-pruning's DependencyGraph, https://arxiv.org/abs/2301.12900.
@@ -35,14 +35,15 @@ from ultralytics.nn.modules import (
     DWConv,
 )
 from ultralytics.nn.modules.block import C3k
+from ultralytics.nn.tasks import DetectionModel
 
 from compression.errors import ModelError
 
 Side = Literal["in", "out"]
 Indices = NDArray[np.int64]
 
-# Channel couplings do not depend on the image size. Feature maps grow linearly with it on multiples of the stride (64 at
-# most, P6 models), so that two small images tell the size at any other.
+# Channel couplings do not depend on the image size. Feature maps grow linearly with it on multiples of the stride (at
+# most 64, in P6 models), so that two small images tell the size at any other.
 TRACE_IMGSZ = 64
 SECOND_IMGSZ = 128
 
@@ -130,7 +131,14 @@ def _half(conv: Conv, half: int) -> nn.Sequential:
     width = whole.out_channels // 2
     part = slice(half * width, (half + 1) * width)
     thin = nn.Conv2d(
-        whole.in_channels, width, whole.kernel_size, whole.stride, whole.padding, whole.dilation, bias=False, device="meta"
+        whole.in_channels,
+        width,
+        whole.kernel_size,
+        whole.stride,
+        whole.padding,
+        whole.dilation,
+        bias=False,
+        device="meta",
     )
     thin.weight = nn.Parameter(whole.weight.detach()[part])
     thin_norm = nn.BatchNorm2d(width, eps=norm.eps, momentum=norm.momentum, device="meta")
@@ -175,7 +183,7 @@ _STAND_INS: dict[type[nn.Module], Callable[..., Any]] = {
 }
 
 
-def make_traceable(model: nn.Module) -> nn.Module:
+def make_traceable(model: DetectionModel) -> DetectionModel:
     """A copy of a detector whose blocks run their stand-ins; the model itself is left as it is."""
     traced = copy.deepcopy(model).eval().requires_grad_(True)
     for module in list(traced.modules()):
@@ -187,7 +195,7 @@ def make_traceable(model: nn.Module) -> nn.Module:
     return traced
 
 
-def trace(model: nn.Module) -> Trace:
+def trace(model: DetectionModel) -> Trace:
     """Find the coupled channel groups of a detector.
 
     Args:
@@ -202,7 +210,8 @@ def trace(model: nn.Module) -> Trace:
         graph = tp.DependencyGraph().build_dependency(traced, _blank_image(traced, TRACE_IMGSZ), verbose=False)
     names = {module: name for name, module in traced.named_modules()}
     reasons = dict(_locked_layers(traced))
-    groups, halves = [], {}
+    groups: list[ChannelGroup] = []
+    halves: dict[str, int] = {}
     for couplings in graph.get_all_groups(root_module_types=[nn.Conv2d]):
         group = _to_group(couplings, graph, names, reasons)
         for root in _half_roots(couplings, names):
@@ -251,7 +260,7 @@ def _output_sizes(traced: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def _check_blocks(model: nn.Module) -> None:
+def _check_blocks(model: DetectionModel) -> None:
     for index, block in enumerate(model.model):
         # A repeated block stands in a Sequential.
         for part in block if isinstance(block, nn.Sequential) else [block]:
@@ -271,10 +280,14 @@ def _locked_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
                 if isinstance(layer, nn.Conv2d):
                     yield f"{name}.{part}", "the residual width of an attention block"
         if isinstance(module, Detect):
-            finals = {branch[-1] for branches in head_branches(module) for branch in branches}
+            finals = {layer for branches in head_branches(module) for layer in _last_layers(branches)}
             for part, layer in module.named_modules():
                 if layer in finals:
                     yield f"{name}.{part}", "the outputs of the head"
+
+
+def _last_layers(branches: nn.ModuleList) -> list[nn.Module]:
+    return [list(branch.children())[-1] for branch in branches]
 
 
 def _to_group(
@@ -309,7 +322,7 @@ def _to_group(
     )
 
 
-def _original_place(name: str, half_module: nn.Module | None) -> tuple[str, int]:
+def _original_place(name: str, half_module: nn.Conv2d | nn.BatchNorm2d | None) -> tuple[str, int]:
     """A layer of the traced copy as (layer of the original, first channel there)."""
     for half, part in enumerate(("first", "second")):
         for number, child in enumerate(("conv", "bn")):
@@ -320,17 +333,16 @@ def _original_place(name: str, half_module: nn.Module | None) -> tuple[str, int]
     return name, 0
 
 
-def _width(module: nn.Module) -> int:
+def _width(module: nn.Conv2d | nn.BatchNorm2d) -> int:
     return module.out_channels if isinstance(module, nn.Conv2d) else module.num_features
 
 
 def _half_roots(couplings: tp.dependency.Group, names: dict[nn.Module, str]) -> Iterator[str]:
     """Names of the unfolded half convolutions whose outputs the group holds."""
     for dependency, _ in couplings:
-        module = dependency.target.module
-        if isinstance(module, nn.Conv2d) and names[module].endswith((".first.0", ".second.0")):
-            if dependency.handler == tp.prune_conv_out_channels:
-                yield names[module]
+        name = names.get(dependency.target.module, "")
+        if name.endswith((".first.0", ".second.0")) and dependency.handler == tp.prune_conv_out_channels:
+            yield name
 
 
 def _pair_up(groups: list[ChannelGroup], halves: dict[str, int]) -> list[int]:
@@ -350,7 +362,7 @@ def _lock_partners(groups: list[ChannelGroup], partners: list[int]) -> Iterator[
         )
 
 
-def _check_coverage(model: nn.Module, groups: list[ChannelGroup]) -> None:
+def _check_coverage(model: DetectionModel, groups: list[ChannelGroup]) -> None:
     """Every channel on either side of every traced layer stands in exactly one group, or none of that side does."""
     covered: dict[tuple[str, Side], list[Indices]] = {}
     for group in groups:
@@ -360,4 +372,6 @@ def _check_coverage(model: nn.Module, groups: list[ChannelGroup]) -> None:
         layer = model.get_submodule(name)
         width = layer.in_channels if side == "in" else _width(layer)
         if not np.array_equal(np.sort(np.concatenate(positions)), np.arange(width)):
-            raise ModelError(f"The channels of layer {name} cannot be followed through this model; it cannot be pruned.")
+            raise ModelError(
+                f"The channels of layer {name} cannot be followed through this model; it cannot be pruned."
+            )

@@ -1,0 +1,38 @@
+# `make run`, `make test` and `make lint` each work alone on a fresh checkout.
+
+VENV := .venv
+IN_VENV := $(VENV)/bin/python
+
+# The first of these that is 3.11 to 3.13 and can make a virtual environment.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	then echo $$python; break; fi; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: run test lint
+
+run: $(VENV)/.installed
+	$(IN_VENV) -m streamlit run app.py
+
+test: $(VENV)/.installed-dev
+	$(IN_VENV) -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(IN_VENV) -m ruff check
+	$(IN_VENV) -m ruff format --check
+	$(IN_VENV) -m mypy
+
+# An installation holds until pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml $(IN_VENV)
+	$(IN_VENV) -m pip install --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(IN_VENV)
+	$(IN_VENV) -m pip install --editable '.[dev]'
+	touch $(VENV)/.installed $@
+
+$(IN_VENV):
+	@test -n "$(PYTHON)" || { echo "Trimboard needs Python 3.11, 3.12 or 3.13 with venv; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

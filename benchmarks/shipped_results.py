@@ -1,0 +1,66 @@
+"""Measure level 0 to 5 of one model on one data set, and write the records that the repository ships.
+
+    python benchmarks/shipped_results.py cache/shipped/shapes/yolo26n.pt --data shapes --imgsz 320 --epochs 20 \\
+        --device cpu --out cache/shipped/shapes --checkpoints 0 5
+
+Each level is an ordinary run: what was measured before comes from the cache, and an interrupted level goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from cache.record import RunRecord
+from compression.cli import write_progress
+from compression.levels import LEVELS, ORIGINAL
+from compression.pipeline import Outcome, compress
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--imgsz", type=int, required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--device", default="")
+    parser.add_argument("--levels", type=int, nargs="*", default=[ORIGINAL, *LEVELS])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--checkpoints", type=int, nargs="*", default=[], help="levels whose checkpoint is shipped")
+    arguments = parser.parse_args()
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for level in arguments.levels:
+        outcome = compress(
+            arguments.model,
+            arguments.data,
+            level=level,
+            epochs=arguments.epochs,
+            imgsz=arguments.imgsz,
+            device=arguments.device,
+            tell=write_progress,
+        )
+        record = _without_places(outcome, arguments.out if level in arguments.checkpoints else None)
+        file = arguments.out / f"{record.model}-level{level}.json"
+        file.write_text(json.dumps(record.to_dict(), indent=1) + "\n")
+        print(f"{file}: mAP50-95 {record.metrics.map50_95}, mAP50 {record.metrics.map50}", flush=True)
+
+
+def _without_places(outcome: Outcome, checkpoints: Path | None) -> RunRecord:
+    """The record as it is shipped: no paths of this machine, and a checkpoint only where it is shipped too."""
+    record = outcome.record
+    assert record.spec is not None
+    if checkpoints is None:
+        return replace(record, spec=record.spec.without_places(), artifacts=())
+    assert outcome.checkpoint is not None
+    target = checkpoints / outcome.checkpoint.name
+    if outcome.checkpoint.resolve() != target.resolve():
+        shutil.copy(outcome.checkpoint, target)
+    return replace(record, spec=record.spec.without_places())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""`python -m compression` is the same as `trimboard`."""
+
+from compression.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Write checkpoints that plain Ultralytics loads: its own classes and keys, and what Trimboard notes as plain data."""
+
+from __future__ import annotations
+
+import copy
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG_KEYS
+
+from compression.detector import CHECKPOINT_KEY
+
+
+def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -> None:
+    """Save a model as Ultralytics saves a finished training: half precision, no optimizer.
+
+    The file appears whole or not at all.
+
+    Args:
+        module: a detector; not modified.
+        file: where it goes; the folder is created.
+        info: what to note in it: strings, numbers, lists and dicts only, so that restricted loaders accept it.
+    """
+    stored = copy.deepcopy(module).half().eval().requires_grad_(False)
+    stored.args = _training_arguments(dict(stored.args))
+    stored.pt_path = None
+    stored.criterion = None
+    checkpoint = {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": stored,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": stored.args,
+        "date": datetime.now(UTC).isoformat(),
+        "version": ultralytics_version,
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+        CHECKPOINT_KEY: info,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        torch.save(checkpoint, draft)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _training_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Ultralytics' arguments without those that name places on this machine."""
+    known = {key: value for key, value in arguments.items() if key in DEFAULT_CFG_KEYS}
+    for place in ("model", "data"):
+        known[place] = Path(str(known[place])).name if known.get(place) else None
+    return known | dict.fromkeys(("project", "name", "save_dir", "resume", "device"))

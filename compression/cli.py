@@ -1,0 +1,375 @@
+"""The command line: each command is one call of the library. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from compression.errors import SpecError, TrimboardError
+from compression.jobs.local import LOG_FILE_VARIABLE
+from compression.levels import LEVELS, target_of
+from compression.spec import (
+    DEFAULT_BATCH,
+    DEFAULT_EPOCHS,
+    DEFAULT_IMGSZ,
+    DEFAULT_PATIENCE,
+    DEFAULT_SEED,
+    HeadName,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from cache.record import PlanRecord, Progress
+
+# Torch and Ultralytics are imported inside the commands that need them, so that the others answer at once.
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+ALL_LEVELS = "all"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse that reports a fault in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0, 2 for an input that cannot be used, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _stdout_for_results() as results:
+            options.command(options, results)
+    except TrimboardError as error:
+        sys.stderr.write(f"trimboard: {error}\n")
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.stderr.write("trimboard: interrupted; the same command goes on from the last whole epoch.\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the results has enough; what is left has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _stdout_for_results() -> Iterator[TextIO]:
+    """Keep stdout for results: what libraries and their processes print there goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with os.fdopen(os.dup(kept), "w") as results:
+            yield results
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _models(options: argparse.Namespace, results: TextIO) -> None:
+    from compression.models import known_models
+
+    rows = [
+        {
+            "model": f"{known.name}.pt",
+            "from_scratch": f"{known.name}.yaml",
+            "params": known.params,
+            "gflops_640": known.gflops,
+            "source": known.source,
+        }
+        for known in known_models()
+    ]
+    _write_rows(rows, options.json, results)
+
+
+def _datasets(options: argparse.Namespace, results: TextIO) -> None:
+    from compression.dataset import known_datasets
+
+    rows = [
+        {
+            "data": known.name,
+            "classes": known.n_classes,
+            "train_images": known.n_train,
+            "val_images": known.n_val,
+            "size": known.size,
+            "source": known.source,
+        }
+        for known in known_datasets()
+    ]
+    _write_rows(rows, options.json, results)
+
+
+def _plan(options: argparse.Namespace, results: TextIO) -> None:
+    targets = _targets(options)
+    from compression.pipeline import plan_all
+
+    plans = plan_all(options.model, targets, imgsz=options.imgsz, data=options.data)
+    if options.json:
+        found = [plan.to_dict() for plan in plans]
+        json.dump(found if options.level == ALL_LEVELS else found[0], results, indent=1)
+        results.write("\n")
+        return
+    for plan in plans:
+        _write_plan(plan, results)
+
+
+def _prune(options: argparse.Namespace, results: TextIO) -> None:
+    (level, target), *_ = _targets(options).items()
+    from compression.pipeline import prune
+
+    pruned = prune(
+        options.model,
+        out=options.out,
+        level=level,
+        target=target if level is None else None,
+        imgsz=options.imgsz,
+        seed=options.seed,
+    )
+    before, after = pruned.plan.before, pruned.plan.after
+    for warning in pruned.plan.warnings:
+        sys.stderr.write(f"{warning}\n")
+    if options.json:
+        found = {
+            "out": str(options.out),
+            "before": vars(before),
+            "after": vars(after),
+            "warnings": pruned.plan.warnings,
+        }
+        json.dump(found, results, indent=1)
+        results.write("\n")
+        return
+    results.write(
+        f"{options.out}: {before.gflops:.2f} -> {after.gflops:.2f} GFLOPs, "
+        f"{before.params:,} -> {after.params:,} parameters; not yet fine-tuned.\n"
+    )
+
+
+def _run(options: argparse.Namespace, results: TextIO) -> None:
+    (level, target), *_ = _targets(options).items()
+    from cache.comparison import published_table
+    from compression.pipeline import compress
+
+    outcome = compress(
+        options.model,
+        options.data,
+        level=level,
+        target=target if level is None else None,
+        recipe=options.recipe,
+        epochs=options.epochs,
+        patience=options.patience,
+        imgsz=options.imgsz,
+        batch=options.batch,
+        seed=options.seed,
+        device=options.device,
+        head=options.head,
+        log_file=os.environ.get(LOG_FILE_VARIABLE, ""),
+        tell=write_progress,
+    )
+    record = outcome.record
+    for warning in record.warnings:
+        sys.stderr.write(f"{warning}\n")
+    if options.json:
+        checkpoint = str(outcome.checkpoint) if outcome.checkpoint else None
+        json.dump({"cached": outcome.cached, "checkpoint": checkpoint, "record": record.to_dict()}, results, indent=1)
+        results.write("\n")
+        return
+    if outcome.cached:
+        results.write(f"From the cache, measured {record.created}:\n")
+    results.write(f"{published_table(record).to_string(index=False)}\n")
+    results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
+    results.write(f"Checkpoint: {outcome.checkpoint or 'no longer there; run again elsewhere to get it back'}\n")
+
+
+def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
+    from dataclasses import asdict
+
+    from compression.dataset import open_dataset
+    from compression.detector import open_detector
+    from compression.evaluation import evaluate
+
+    detector = open_detector(options.checkpoint)
+    if detector.file is None:
+        raise SpecError(f"{options.checkpoint!r} has random weights; give a .pt to evaluate.")
+    head: HeadName = options.head or ("e2e" if detector.has_e2e_head else "nms")
+    imgsz = options.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ))
+    metrics = evaluate(
+        detector.file,
+        open_dataset(options.data),
+        imgsz=imgsz,
+        batch=options.batch,
+        device=options.device,
+        head=head,
+    )
+    if options.json:
+        json.dump(
+            {"checkpoint": options.checkpoint, "imgsz": imgsz, "head": head, **asdict(metrics)}, results, indent=1
+        )
+        results.write("\n")
+        return
+    for name, value in (
+        ("mAP50", metrics.map50),
+        ("mAP50-95", metrics.map50_95),
+        ("Precision", metrics.precision),
+        ("Recall", metrics.recall),
+    ):
+        results.write(f"{name:10} {value:.3f}\n")
+    results.write(f"{head} head, {imgsz} pixels\n")
+
+
+def _compare(options: argparse.Namespace, results: TextIO) -> None:
+    from cache.comparison import comparison, to_csv
+    from cache.store import Store
+    from compression.models import model_label
+
+    model = model_label(options.model) if options.model else None
+    records = Store().records(model=model, data=options.data)
+    if not records:
+        raise SpecError(
+            f"Nothing is known of {options.model or 'any model'} on {options.data or 'any data set'}; "
+            f"`trimboard compare` without --model and --data lists all."
+        )
+    if options.csv:
+        try:
+            options.csv.write_bytes(to_csv(records))
+        except OSError as error:
+            raise SpecError(f"{options.csv} cannot be written ({error.strerror}); name another file.") from error
+        sys.stderr.write(f"{len(records)} results written to {options.csv}\n")
+        return
+    table = comparison(records)
+    shown = ["model", "data", "level", "provenance", "imgsz", "head", "gflops", "params", "map50", "map50_95"]
+    results.write(f"{table[shown].to_string(index=False, na_rep='-')}\n")
+
+
+def write_progress(progress: Progress) -> None:
+    """One line of progress to stderr."""
+    epochs = f" {progress.epoch}/{progress.epochs} epochs" if progress.epochs else ""
+    left = f", {progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
+    accuracy = f", mAP50-95 {progress.map50_95:.3f}" if progress.map50_95 is not None else ""
+    sys.stderr.write(f"[trimboard] {progress.stage}{epochs}{left}{accuracy}\n")
+
+
+def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
+    """Level to costs to keep, as asked for by --level or by --keep-gflops and --keep-params."""
+    custom = options.keep_gflops is not None or options.keep_params is not None
+    if custom == (options.level is not None):
+        raise SpecError("Give either --level, or --keep-gflops and --keep-params.")
+    if custom:
+        return {None: Target(gflops_kept=options.keep_gflops, params_kept=options.keep_params)}
+    if options.level == ALL_LEVELS:
+        return {level: target_of(level) for level in LEVELS}
+    try:
+        level = int(options.level)
+    except ValueError:
+        raise SpecError(f"Level {options.level!r} does not exist; choose 1 to 5, or 0 for the original.") from None
+    return {level: target_of(level)}
+
+
+def _write_plan(plan: PlanRecord, results: TextIO) -> None:
+    level = "custom target" if plan.level is None else f"level {plan.level}"
+    before, after = plan.before, plan.after
+    results.write(f"{plan.model}, {level}, {plan.imgsz} pixels, {plan.nc} classes\n")
+    for name, old, new in (
+        ("GFLOPs", before.gflops, after.gflops),
+        ("Parameters", before.params, after.params),
+        ("GFLOPs, deployed", before.gflops_deployed, after.gflops_deployed),
+        ("Parameters, deployed", before.params_deployed, after.params_deployed),
+    ):
+        assert old is not None
+        assert new is not None
+        form = "{:,.2f}" if isinstance(old, float) else "{:,}"
+        results.write(f"  {name:21}{form.format(old):>12} -> {form.format(new):>12}  {100 * (new / old - 1):+.1f}%\n")
+    for layer in plan.layers:
+        if layer.channels_after < layer.channels_before:
+            results.write(f"  {layer.name:28}{layer.channels_before:5} -> {layer.channels_after:5} channels\n")
+    for warning in plan.warnings:
+        results.write(f"  {warning}\n")
+
+
+def _write_rows(rows: list[dict[str, Any]], as_json: bool, results: TextIO) -> None:
+    if as_json:
+        json.dump(rows, results, indent=1)
+        results.write("\n")
+        return
+    import pandas as pd
+
+    results.write(f"{pd.DataFrame(rows).to_string(index=False, na_rep='unknown')}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="trimboard", description="How far can a YOLO detector be compressed, and what does it cost?")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, command: Callable[[argparse.Namespace, TextIO], None], text: str) -> argparse.ArgumentParser:
+        subparser = commands.add_parser(name, help=text, description=text)
+        subparser.set_defaults(command=command)
+        subparser.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else there")
+        return subparser
+
+    add("models", _models, "List the models that are known by name.")
+    add("datasets", _datasets, "List the data sets that are known by name.")
+
+    plan = add("plan", _plan, "Show what a level would cut, exactly, without training.")
+    _add_model(plan)
+    _add_cut(plan, "0 to 5, or 'all' for 1 to 5")
+    plan.add_argument("--data", help="plan for this data set's number of classes (default: the model's own)")
+
+    prune = add("prune", _prune, "Cut a model and save it, not yet fine-tuned.")
+    _add_model(prune)
+    _add_cut(prune, "0 to 5")
+    prune.add_argument("--out", type=Path, required=True, help="checkpoint to write (.pt)")
+    prune.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the random weights of a .yaml")
+
+    run = add("run", _run, "Prune, fine-tune, measure and keep the result.")
+    _add_model(run)
+    _add_cut(run, "0 to 5")
+    _add_data(run)
+    run.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS, help="at most so many (default: %(default)s)")
+    run.add_argument(
+        "--patience", type=int, default=DEFAULT_PATIENCE, help="stop after so many without gain (default: %(default)s)"
+    )
+    run.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
+    run.add_argument(
+        "--recipe",
+        default="standard",
+        help="standard: Ultralytics' defaults; plain: no augmentation, as published (default: %(default)s)",
+    )
+
+    evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
+    evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
+    _add_data(evaluate)
+    evaluate.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+
+    compare = add("compare", _compare, "Put all known results side by side.")
+    compare.add_argument("--model", help="only of this model")
+    compare.add_argument("--data", help="only on this data set")
+    compare.add_argument("--csv", type=Path, help="write them to this file")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="yolo26s.pt, yolo26s.yaml, or the path of a .pt or .yaml")
+    parser.add_argument("--imgsz", type=int, default=DEFAULT_IMGSZ, help="pixels (default: %(default)s)")
+
+
+def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:
+    parser.add_argument("--level", help=levels)
+    parser.add_argument("--keep-gflops", type=float, metavar="F", help="custom target: part of the GFLOPs, 0.2 to 1")
+    parser.add_argument(
+        "--keep-params", type=float, metavar="F", help="custom target: part of the parameters, 0.2 to 1"
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="shapes, a known data set, or the path of a data.yaml")
+    parser.add_argument("--batch", type=int, default=DEFAULT_BATCH, help="images a step (default: %(default)s)")
+    parser.add_argument("--device", default="", help="cpu, 0, 0,1, ... (default: chosen by Ultralytics)")
+    parser.add_argument(
+        "--head", choices=["e2e", "nms"], help="predictions to measure (default: e2e where there is one)"
+    )

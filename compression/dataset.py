@@ -1,0 +1,296 @@
+"""Data sets: by name, by the path of a data.yaml, or by the folder that holds one; checked before anything is trained.
+
+Importing this module imports no torch, so that pages can ask for names and labels in a moment; `open_dataset` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from compression import shapes
+from compression.dataset_check import check_splits, missing_images
+from compression.errors import DatasetError
+from compression.home import home
+
+SHAPES = "shapes"
+# What drawing it leaves on the disk.
+SHAPES_SIZE = "29 MB"
+UNKNOWN = "unknown"
+
+# File names that say nothing, so that the folder gives the data set its name.
+_PLAIN_NAMES = ("data", "dataset")
+_YAML_SUFFIXES = (".yaml", ".yml")
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set that was found whole and well formed.
+
+    Attributes:
+        name: label that results are grouped by.
+        yaml_file: its data.yaml, as Ultralytics wants it.
+        names: class names by index, from 0 without a gap.
+        fingerprint: sha256 of class names, labels and images (names and sizes), wherever the folder lies.
+        n_train: training images.
+        n_val: validation images.
+    """
+
+    name: str
+    yaml_file: Path
+    names: dict[int, str]
+    fingerprint: str
+    n_train: int
+    n_val: int
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownDataset:
+    """A data set that can be asked for by name.
+
+    Attributes:
+        name: what to type.
+        source: where its images come from.
+        size: of the download or on the disk, with its unit, or "unknown".
+        n_classes: number of classes.
+        n_train: training images; None where its file does not say.
+        n_val: validation images; None where its file does not say.
+    """
+
+    name: str
+    source: str
+    size: str
+    n_classes: int
+    n_train: int | None
+    n_val: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Which file a name or path stands for, and who wrote it."""
+
+    name: str
+    yaml_file: Path
+    origin: Literal["shapes", "catalog", "user"]
+
+
+def known_datasets() -> list[KnownDataset]:
+    """The built-in data set, then the detection data sets that the installed Ultralytics can download."""
+    drawn = KnownDataset(
+        name=SHAPES,
+        source="drawn on first use",
+        size=SHAPES_SIZE,
+        n_classes=len(shapes.CLASSES),
+        n_train=shapes.SPLITS["train"],
+        n_val=shapes.SPLITS["val"],
+    )
+    return [drawn, *(_described(name, file) for name, file in _catalog().items())]
+
+
+def data_label(data: str) -> str:
+    """The label that results on a data set are grouped by.
+
+    Raises:
+        DatasetError: there is no such data set.
+    """
+    return _locate(data).name
+
+
+def class_names(data: str) -> dict[int, str]:
+    """Class names by index, with no download and no drawing.
+
+    Raises:
+        DatasetError: there is no such data set, or its file does not name its classes.
+    """
+    source = _locate(data)
+    if source.origin == "shapes":
+        return dict(enumerate(shapes.CLASSES))
+    return _names(source.yaml_file, _read(source.yaml_file))
+
+
+def open_dataset(data: str) -> Dataset:
+    """Find a data set, draw or download it if need be, and check every image and label.
+
+    A download happens only for the names of Ultralytics' catalog: the `download` entry of anybody's own file, which may
+    hold a program, is not followed. As Ultralytics does before training, a JPEG with a damaged end is saved anew.
+
+    Args:
+        data: "shapes", a name from `known_datasets`, a data.yaml, or a folder that holds one.
+
+    Raises:
+        DatasetError: it cannot be found, read or trained on; the sentence names the file and the remedy.
+    """
+    source = _locate(data)
+    if source.origin == "shapes":
+        shapes.draw_dataset(source.yaml_file.parent)
+    content = _read(source.yaml_file)
+    names = _names(source.yaml_file, content)
+    _check_keys(source.yaml_file, content)
+    resolved = _resolve(source)
+    splits = {split: _places(resolved[split]) for split in ("train", "val")}
+    checked = check_splits(source.yaml_file, splits, names, tuple(content.get("kpt_shape") or (0, 0)))
+    return Dataset(
+        name=source.name,
+        yaml_file=source.yaml_file,
+        names=names,
+        fingerprint=shapes.fingerprint() if source.origin == "shapes" else checked.fingerprint,
+        n_train=checked.n_images["train"],
+        n_val=checked.n_images["val"],
+    )
+
+
+def _locate(data: str) -> _Source:
+    built_in = home() / "datasets" / SHAPES / "data.yaml"
+    path = Path(os.path.abspath(os.path.expanduser(data)))
+    if data == SHAPES or path in (built_in, built_in.parent):
+        return _Source(name=SHAPES, yaml_file=built_in, origin="shapes")
+    catalog = _catalog()
+    if data in catalog:
+        return _Source(name=data, yaml_file=catalog[data], origin="catalog")
+    if data and os.path.isdir(path):
+        path = _yaml_in(path)
+    if os.path.isfile(path):
+        plain = path.stem in _PLAIN_NAMES and path.suffix in _YAML_SUFFIXES
+        return _Source(name=(path.parent.name if plain else "") or path.stem, yaml_file=path, origin="user")
+    name = data.removesuffix(".yaml").removesuffix(".yml")
+    if name != data and name in catalog:
+        return _Source(name=name, yaml_file=catalog[name], origin="catalog")
+    raise DatasetError(
+        f"There is no data set {data!r}; give {SHAPES!r}, the path of a data.yaml, "
+        "or a name that `trimboard datasets` lists."
+    )
+
+
+def _yaml_in(folder: Path) -> Path:
+    found = sorted(file for file in folder.iterdir() if file.suffix in _YAML_SUFFIXES and file.is_file())
+    plain = [file for file in found if file.stem in _PLAIN_NAMES]
+    if len(plain or found) != 1:
+        raise DatasetError(
+            f"The folder {folder} holds {len(found) or 'no'} .yaml file{'s' if len(found) > 1 else ''}; "
+            "give the path of the one that names train, val and classes."
+        )
+    return (plain or found)[0]
+
+
+@functools.cache
+def _catalog() -> dict[str, Path]:
+    """The detection data sets that Ultralytics ships a file for, by name; found without importing it."""
+    spec = importlib.util.find_spec("ultralytics")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "cfg" / "datasets"
+    files = sorted(folder.glob("*.yaml"), key=lambda file: file.name.lower())
+    return {file.stem: file for file in files if _is_detection(file.read_text(encoding="utf-8"))}
+
+
+def _is_detection(text: str) -> bool:
+    """Whether a catalog file describes boxes on colour images, by the task it is documented under."""
+    task = re.search(r"docs\.ultralytics\.com/datasets/(\w+)/", text)
+    detection = task[1] == "detect" if task else "yolo train data=" in text
+    return detection and not re.search(r"^channels: (?!3\b)", text, re.MULTILINE)
+
+
+def _described(name: str, file: Path) -> KnownDataset:
+    """What a catalog file says of itself, in its comments."""
+    text = file.read_text(encoding="utf-8")
+    size = re.search(r"downloads here \(([^)]+)\)", text)
+    return KnownDataset(
+        name=name,
+        source="Ultralytics downloads it",
+        size=size[1] if size else UNKNOWN,
+        n_classes=len(_names(file, _read(file))),
+        n_train=_n_images(text, "train"),
+        n_val=_n_images(text, "val"),
+    )
+
+
+def _n_images(text: str, split: str) -> int | None:
+    said = re.search(rf"^{split}:.*#.* (\d+) images", text, re.MULTILINE)
+    return int(said[1]) if said else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_YamlLoader)
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise DatasetError(f"{file} is not YAML{line}; give a data.yaml with train, val and names.") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{file} holds no keys; give a data.yaml with train, val and names.")
+    return content
+
+
+def _names(file: Path, content: dict[str, Any]) -> dict[int, str]:
+    names = content.get("names")
+    if not names or not isinstance(names, list | dict):
+        raise DatasetError(f"{file} names no classes; list them under `names`.")
+    pairs = enumerate(names) if isinstance(names, list) else names.items()
+    try:
+        by_index = {int(index): str(name) for index, name in pairs}
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{file}: the keys of `names` must be class indices ({error}).") from error
+    if sorted(by_index) != list(range(len(names))):
+        raise DatasetError(
+            f"{file}: `names` has {len(names)} classes, so their indices must be 0 to {len(names) - 1}, "
+            f"not {', '.join(map(str, sorted(by_index)))}."
+        )
+    nc = content.get("nc", len(names))
+    if str(nc) != str(len(names)):
+        raise DatasetError(f"{file}: `nc` is {nc!r}, but `names` has {len(names)} classes; remove `nc` or correct it.")
+    return dict(sorted(by_index.items()))
+
+
+def _check_keys(file: Path, content: dict[str, Any]) -> None:
+    # Ultralytics takes "validation" for "val".
+    for key, value in (("train", content.get("train")), ("val", content.get("val") or content.get("validation"))):
+        if not value:
+            raise DatasetError(f"{file} has no `{key}`; name the folder of its {key} images there.")
+        if not all(isinstance(place, str) for place in _places(value)):
+            raise DatasetError(f"{file}: `{key}` is {value!r}, but must be a path or a list of paths.")
+    if not isinstance(content.get("path") or "", str):
+        raise DatasetError(f"{file}: `path` is {content['path']!r}, but must be a path.")
+    kpt_shape = content.get("kpt_shape") or [0, 0]
+    if not isinstance(kpt_shape, list) or [type(number) for number in kpt_shape] != [int, int]:
+        raise DatasetError(
+            f"{file}: `kpt_shape` is {kpt_shape!r}, but must be two whole numbers; detection needs none."
+        )
+    if (channels := content.get("channels", 3)) != 3:
+        raise DatasetError(f"{file}: `channels` is {channels!r}; only images of 3 channels are supported.")
+
+
+def _places(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _resolve(source: _Source) -> dict[str, Any]:
+    """The file's content with absolute paths, by Ultralytics' rules; images of the catalog are downloaded."""
+    from ultralytics.data.utils import check_det_dataset
+
+    try:
+        return check_det_dataset(str(source.yaml_file), autodownload=source.origin == "catalog")
+    except Exception as error:  # a download script of Ultralytics may raise anything
+        reason = str(error).replace("❌", "").strip().split("\n", 1)[0].rstrip(".")
+        if source.origin == "catalog":
+            raise DatasetError(
+                f"Ultralytics could not download {source.name!r} ({reason}); check the network and the free space."
+            ) from error
+        missing = re.search(r"missing path '(.+)'", reason)
+        if missing:
+            raise DatasetError(missing_images(source.yaml_file, "val", missing[1])) from error
+        raise DatasetError(f"{source.yaml_file} cannot be used: {reason}.") from error

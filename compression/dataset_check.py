@@ -1,0 +1,207 @@
+"""Every image and label of a data set, looked at before training: the first fault as a sentence, or the fingerprint."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from compression.errors import DatasetError
+
+# Ultralytics accepts coordinates that leave the image by this part of its size.
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedSplits:
+    """What is known of a data set without faults.
+
+    Attributes:
+        fingerprint: sha256 of class names and, of each split, image names, image sizes in bytes and label texts.
+        n_images: images of each split by name.
+    """
+
+    fingerprint: str
+    n_images: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """An image, its label file, and its name below the folder or list it was found by."""
+
+    name: str
+    image: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finding:
+    """One image and its label after the check.
+
+    Attributes:
+        pair: what was checked.
+        n_boxes: boxes of the label; 0 for a background image.
+        identity: what the fingerprint takes from them.
+        image_fault: why the image cannot be used; empty if it can.
+        label_fault: why the label cannot be used; empty if it can.
+    """
+
+    pair: _Pair
+    n_boxes: int = 0
+    identity: tuple[str, int, str] = ("", 0, "")
+    image_fault: str = ""
+    label_fault: str = ""
+
+
+def check_splits(
+    yaml_file: Path, splits: dict[str, list[str]], names: dict[int, str], kpt_shape: tuple[int, int] = (0, 0)
+) -> CheckedSplits:
+    """Check that every image opens and every label fits, as Ultralytics will read them.
+
+    Args:
+        yaml_file: the data.yaml that a fault is blamed on.
+        splits: for each split the folders of images or text files that list them, absolute.
+        names: class names by index.
+        kpt_shape: key points and values of each, where labels carry them behind the box.
+
+    Raises:
+        DatasetError: a folder is missing or empty, no image has a label, or an image or label cannot be used.
+    """
+    pairs = {split: _pairs(yaml_file, split, places) for split, places in splits.items()}
+    findings = {split: _examine_all(found, len(names), kpt_shape) for split, found in pairs.items()}
+    faults = [one for found in findings.values() for one in found if one.image_fault or one.label_fault]
+    if faults:
+        raise DatasetError(_first_fault(faults, yaml_file, len(names), kpt_shape))
+    for split, found in findings.items():
+        if not any(one.n_boxes for one in found):
+            raise DatasetError(
+                f"None of the {len(found)} {split} images of {yaml_file} has a label; "
+                f"the first one's is looked for at {found[0].pair.label}."
+            )
+    return CheckedSplits(
+        fingerprint=_fingerprint(names, findings), n_images={split: len(found) for split, found in findings.items()}
+    )
+
+
+def missing_images(yaml_file: Path, split: str, place: str) -> str:
+    """The sentence for a split whose folder does not exist."""
+    return (
+        f"{yaml_file}: the {split} images are missing, there is no {place}; "
+        f"correct `path` or `{split}`, or download the images first."
+    )
+
+
+def _pairs(yaml_file: Path, split: str, places: list[str]) -> list[_Pair]:
+    from ultralytics.data.utils import IMG_FORMATS, img2label_paths
+
+    named = [
+        (name, image)
+        for place in places
+        for name, image in _files(yaml_file, split, place)
+        if image.rpartition(".")[-1].lower() in IMG_FORMATS
+    ]
+    if not named:
+        raise DatasetError(f"{yaml_file}: there are no {split} images in {', '.join(places)}; correct `{split}`.")
+    named.sort()
+    labels = img2label_paths([image for _, image in named])
+    return [_Pair(name=name, image=image, label=label) for (name, image), label in zip(named, labels, strict=True)]
+
+
+def _files(yaml_file: Path, split: str, place: str) -> Iterator[tuple[str, str]]:
+    """Name and path of each file in a folder or text file, found as Ultralytics' data loader finds them."""
+    if os.path.isdir(place):
+        for file in glob.iglob(os.path.join(glob.escape(place), "**", "*.*"), recursive=True):
+            yield _name_below(place, file), file
+        return
+    if not os.path.isfile(place):
+        raise DatasetError(missing_images(yaml_file, split, place))
+    try:
+        lines = Path(place).read_text(encoding="utf-8-sig").strip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{yaml_file}: {place} is neither a folder nor a text file that lists images; correct `{split}`."
+        ) from error
+    parent = os.path.dirname(place)
+    for line in lines:
+        file = os.path.join(parent, line[2:]) if line.startswith("./") else line
+        yield _name_below(parent, file), file
+
+
+def _name_below(folder: str, file: str) -> str:
+    """The path below a folder, which a copy of the data set shares; for a file elsewhere its bare name."""
+    prefix = os.path.join(folder, "")
+    name = file.removeprefix(prefix) if file.startswith(prefix) else os.path.basename(file)
+    return name.replace(os.sep, "/")
+
+
+def _examine_all(pairs: list[_Pair], nc: int, kpt_shape: tuple[int, int]) -> list[_Finding]:
+    from ultralytics.utils import NUM_THREADS
+
+    with ThreadPool(NUM_THREADS) as threads:
+        return threads.map(lambda pair: _examine(pair, nc, kpt_shape), pairs)
+
+
+def _examine(pair: _Pair, nc: int, kpt_shape: tuple[int, int]) -> _Finding:
+    from ultralytics.data.utils import verify_image_label
+
+    # The prefix of messages and whether the task is pose or has a single class come before and after the counts.
+    result = verify_image_label((pair.image, pair.label, "", False, nc, *kpt_shape, False))
+    boxes, (_, has_label, _, is_corrupt, message) = result[1], result[5:]
+    if is_corrupt:
+        reason = message.rpartition("ignoring corrupt image/label: ")[2].strip().split("\n", 1)[0].rstrip(".")
+        # The image is checked first, so a label that was found already means that the image is good.
+        return _Finding(pair=pair, label_fault=reason) if has_label else _Finding(pair=pair, image_fault=reason)
+    text = Path(pair.label).read_bytes() if has_label else b""
+    identity = (pair.name, os.path.getsize(pair.image), hashlib.sha256(text).hexdigest())
+    return _Finding(pair=pair, n_boxes=len(boxes), identity=identity)
+
+
+def _fingerprint(names: dict[int, str], findings: dict[str, list[_Finding]]) -> str:
+    digest = hashlib.sha256(json.dumps([names[index] for index in sorted(names)]).encode())
+    for split in sorted(findings):
+        identities = sorted(one.identity for one in findings[split])
+        digest.update(json.dumps([split, identities]).encode())
+    return digest.hexdigest()
+
+
+def _first_fault(faults: list[_Finding], yaml_file: Path, nc: int, kpt_shape: tuple[int, int]) -> str:
+    first, others = faults[0], len(faults) - 1
+    if first.image_fault:
+        sentence = f"The image {first.pair.image} cannot be read ({first.image_fault}); replace or remove it"
+    else:
+        sentence = _label_sentence(first, yaml_file, nc, kpt_shape)
+    more = f" (and {others} more file{'s' if others > 1 else ''} with a fault)" if others else ""
+    return f"{sentence}{more}."
+
+
+def _label_sentence(finding: _Finding, yaml_file: Path, nc: int, kpt_shape: tuple[int, int]) -> str:
+    label = finding.pair.label
+    widths = {5, 5 + kpt_shape[0] * kpt_shape[1]}
+    # Only the wording is worked out here; Ultralytics has decided that the file is at fault.
+    text = Path(label).read_text(encoding="utf-8-sig", errors="replace") if os.access(label, os.R_OK) else ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if fault := _line_fault(line.split(), nc, yaml_file, widths):
+            return f"{label}, line {number}: {fault}"
+    return f"The label file {label} cannot be used ({finding.label_fault}); correct or remove it"
+
+
+def _line_fault(values: list[str], nc: int, yaml_file: Path, widths: set[int]) -> str:
+    is_polygon = len(values) > 6 and len(values) % 2 == 1
+    if values and len(values) not in widths and not is_polygon:
+        return f"{len(values)} values; a line needs 5: class, x_center, y_center, width, height"
+    for position, value in enumerate(values):
+        try:
+            number = float(value)
+        except ValueError:
+            return f"{value!r} is not a number; a line needs class, x_center, y_center, width, height"
+        if position == 0 and not (number.is_integer() and 0 <= number < nc):
+            return f"class index {value} does not exist; {yaml_file} names {nc}, so use 0 to {nc - 1}"
+        if 0 < position < 5 and (math.isnan(number) or not -TOLERANCE <= number <= 1 + TOLERANCE):
+            return f"{value} lies outside of 0 to 1; give boxes as parts of the image's width and height"
+    return ""

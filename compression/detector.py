@@ -1,0 +1,191 @@
+"""Open a model: a catalog name, an architecture (.yaml) or one's own checkpoint (.pt)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from compression.errors import ModelError
+from compression.models import CATALOG, model_label, weights_file
+
+# Where what Trimboard adds to a checkpoint stands, as plain data.
+CHECKPOINT_KEY = "trimboard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A model as it was opened.
+
+    Attributes:
+        label: the name that its results are grouped by.
+        architecture: catalog name of the architecture ("yolo26n"), or the label where unknown.
+        module: float32, on the CPU, in eval mode.
+        weights_sha256: of the checkpoint file; None for an architecture with random weights.
+        file: the checkpoint; None for an architecture.
+        info: what an earlier compression left in the checkpoint; empty otherwise.
+    """
+
+    label: str
+    architecture: str
+    module: DetectionModel
+    weights_sha256: str | None
+    file: Path | None
+    info: dict[str, Any]
+
+    @property
+    def has_e2e_head(self) -> bool:
+        """Whether the model predicts end to end, without non-maximum suppression."""
+        return getattr(self.module.model[-1], "one2one_cv2", None) is not None
+
+
+def open_detector(model: str, *, nc: int | None = None, seed: int = 0) -> Detector:
+    """Open a model by the restricted loader.
+
+    Args:
+        model: catalog name ("yolo26s.pt", downloaded by Ultralytics; "yolo26s" means the same), architecture
+            ("yolo26s.yaml" or the path of a .yaml), or the path of a checkpoint.
+        nc: number of classes of an architecture; its yaml's own where None. Ignored for a checkpoint.
+        seed: of an architecture's random weights.
+
+    Raises:
+        ModelError: there is no such model, it cannot be downloaded, it is damaged or holds more than weights and
+            Ultralytics' own classes, or it is no detector that can be pruned.
+    """
+    if model.lower().endswith((".yaml", ".yml")):
+        return _from_architecture(model, nc, seed)
+    file = _checkpoint_file(model)
+    module, info = read_checkpoint(file)
+    return Detector(
+        label=model_label(model),
+        architecture=architecture_of(module) or model_label(model),
+        module=module,
+        weights_sha256=file_sha256(file),
+        file=file,
+        info=info,
+    )
+
+
+def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
+    """The model of a checkpoint, float32 on the CPU, and what Trimboard noted in it.
+
+    Raises:
+        ModelError: the file is no checkpoint of a detector, or holds more than Ultralytics' restricted loader admits.
+    """
+    if not file.is_file():
+        raise ModelError(f"There is no file {str(file)!r}; give the path of a .pt checkpoint.")
+    try:
+        checkpoint, _ = torch_safe_load(str(file), safe_only=True)
+    except (
+        TypeError,
+        ModuleNotFoundError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
+        raise ModelError(
+            f"{str(file)!r} cannot be loaded: it is damaged, no Ultralytics checkpoint, or holds code or classes that "
+            f"the restricted loader refuses; save it again with Ultralytics' YOLO(...).save()."
+        ) from error
+    module = checkpoint.get("ema") or checkpoint.get("model")
+    _check_detector(module, str(file))
+    module = module.float().eval()
+    module.args = {**DEFAULT_CFG_DICT, **checkpoint.get("train_args", {})}
+    info = checkpoint.get(CHECKPOINT_KEY)
+    return module, info if isinstance(info, dict) else {}
+
+
+def file_sha256(file: Path) -> str:
+    """Sha256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def architecture_of(module: nn.Module) -> str | None:
+    """Catalog name of a model's architecture, None where its yaml is not in the catalog."""
+    config = getattr(module, "yaml", None) or {}
+    name = Path(str(config.get("yaml_file", ""))).stem
+    if name in CATALOG:
+        return name
+    with_scale = f"{name}{config.get('scale', '')}"
+    return with_scale if with_scale in CATALOG else None
+
+
+def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
+    label = model_label(model)
+    if label not in CATALOG and not Path(model).is_file():
+        raise ModelError(f"There is no architecture {model!r}; `trimboard models` lists what is known.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            module = DetectionModel(model, nc=nc, verbose=False)
+        except Exception as error:  # Ultralytics' parser raises whatever a wrong yaml runs into
+            raise ModelError(
+                f"{model!r} cannot be built as a detector: {error}; check its blocks and scales."
+            ) from error
+    _check_detector(module, model)
+    module.args = dict(DEFAULT_CFG_DICT)
+    return Detector(
+        label=label,
+        architecture=architecture_of(module) or label,
+        module=module.eval(),
+        weights_sha256=None,
+        file=None,
+        info={},
+    )
+
+
+def _checkpoint_file(model: str) -> Path:
+    """A checkpoint's path; catalog weights are downloaded by Ultralytics into the data folder."""
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path
+    label = model_label(model)
+    if label not in CATALOG or path.name != model:
+        raise ModelError(
+            f"There is no model {model!r}; give the path of a .pt or .yaml, or a name that `trimboard models` lists."
+        )
+    weights = weights_file(label)
+    if not weights.is_file():
+        _download(weights)
+    return weights
+
+
+def _download(weights: Path) -> None:
+    # Imported late: the module asks the network for its reachability.
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    draft = weights.with_name(f".{os.getpid()}") / weights.name
+    draft.parent.mkdir(exist_ok=True)
+    try:
+        attempt_download_asset(draft)
+        draft.rename(weights)
+    except Exception as error:  # requests, urllib and Ultralytics each have their own
+        raise ModelError(
+            f"{weights.name} could not be downloaded; check the network, or put the file at {str(weights)!r}."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+        draft.parent.rmdir()
+
+
+def _check_detector(module: Any, name: str) -> None:
+    if type(module) is not DetectionModel:
+        raise ModelError(
+            f"{name!r} holds a {type(module).__name__}, not a detection model; only YOLO detectors can be pruned."
+        )
+    if module.is_fused():
+        raise ModelError(
+            f"{name!r} is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()."
+        )

@@ -1,0 +1,62 @@
+"""Where a figure was measured: versions, hardware and the commit of this program."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("trimboard", "torch", "torchvision", "ultralytics", "torch-pruning", "numpy")
+UNKNOWN = "unknown"
+
+
+def describe_environment(device: str) -> dict[str, str]:
+    """Versions, hardware and commit as short texts.
+
+    Args:
+        device: Ultralytics' device string that the work ran on.
+    """
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    return {
+        **{package: _version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if on_gpu else "none",
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """The CPU's model and number of cores; Linux tells the model in a file only."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model or platform.processor() or UNKNOWN}, {torch.multiprocessing.cpu_count()} cores"
+
+
+def _commit() -> str:
+    """Commit of the checkout this program runs from, marked where files were changed since."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder))
+    except (OSError, subprocess.CalledProcessError):
+        return UNKNOWN
+    return f"{commit} with changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

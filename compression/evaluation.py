@@ -1,0 +1,68 @@
+"""Accuracy of a checkpoint on the validation images, by Ultralytics' own validator."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from ultralytics.models.yolo.detect import DetectionValidator
+
+from cache.record import Metrics
+from compression.dataset import Dataset
+from compression.detector import read_checkpoint
+from compression.errors import ModelError
+from compression.spec import HeadName
+
+# Ultralytics reports metrics of a training to so many decimals; finer ones are noise.
+DECIMALS = 5
+
+
+def evaluate(
+    checkpoint: Path, dataset: Dataset, *, imgsz: int, batch: int, device: str = "", head: HeadName = "e2e"
+) -> Metrics:
+    """Validate a checkpoint as it lies on the disk.
+
+    Args:
+        checkpoint: a detector whose classes are the data set's.
+        dataset: its validation images are used.
+        imgsz: side of the square input, pixels.
+        batch: images a step.
+        device: Ultralytics' device string; of several GPUs the first is used.
+        head: which predictions count: "e2e" (one-to-one, no suppression) or "nms" (one-to-many, then suppression).
+
+    Raises:
+        ModelError: the model predicts other classes than the data set has, or has no end-to-end head.
+    """
+    module, _ = read_checkpoint(checkpoint)
+    if len(module.names) != dataset.nc:
+        raise ModelError(
+            f"{checkpoint.name!r} predicts {len(module.names)} classes and {dataset.name!r} has {dataset.nc}; "
+            f"evaluate it on the data it was trained for."
+        )
+    if head == "e2e" and getattr(module.model[-1], "one2one_cv2", None) is None:
+        raise ModelError(f"{checkpoint.name!r} has no end-to-end head; evaluate it with --head nms.")
+    with tempfile.TemporaryDirectory() as folder:
+        validator = DetectionValidator(
+            save_dir=Path(folder),
+            args={
+                "mode": "val",
+                "task": "detect",
+                "data": str(dataset.yaml_file),
+                "imgsz": imgsz,
+                "batch": batch,
+                "device": device.split(",")[0],
+                "nms": False if head == "e2e" else None,
+                "rect": True,
+                "plots": False,
+                "verbose": False,
+            },
+        )
+        validator(model=module)
+    box = validator.metrics.box
+    return Metrics(
+        map50=round(float(box.map50), DECIMALS),
+        map50_95=round(float(box.map), DECIMALS),
+        precision=round(float(box.mp), DECIMALS),
+        recall=round(float(box.mr), DECIMALS),
+        per_class={dataset.names[index]: round(float(box.maps[index]), DECIMALS) for index in sorted(dataset.names)},
+    )

@@ -1,0 +1,200 @@
+"""Ultralytics training that keeps the architecture it is given.
+
+Ultralytics' trainer rebuilds a model from its yaml and would restore the channels that were cut. The trainer here takes
+the module of the checkpoint as it is; everything else (loop, losses, EMA, DDP, resume) is Ultralytics' own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import torch_safe_load
+
+from cache.record import EpochRow, Progress
+from compression.dataset import Dataset
+from compression.spec import RecipeName, RunSpec
+
+# How often a running epoch tells its progress, seconds.
+TELL_EVERY = 1.0
+
+# Each recipe as what it changes of Ultralytics' defaults. "plain" is the published experiment: no augmentation at all.
+RECIPES: dict[RecipeName, dict[str, Any]] = {
+    "standard": {},
+    "plain": {
+        "hsv_h": 0.0,
+        "hsv_s": 0.0,
+        "hsv_v": 0.0,
+        "translate": 0.0,
+        "scale": 0.0,
+        "fliplr": 0.0,
+        "mosaic": 0.0,
+        "close_mosaic": 0,
+        "erasing": 0.0,
+        "auto_augment": None,
+    },
+}
+
+
+class FineTuneTrainer(DetectionTrainer):
+    """Ultralytics' detection trainer for a module whose channels no yaml describes."""
+
+    def get_model(
+        self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> nn.Module:
+        """The checkpoint's own module in place of one rebuilt from `cfg`."""
+        if weights is None:
+            raise AssertionError("fine-tuning starts from a checkpoint")
+        return weights.requires_grad_(True)
+
+
+@dataclass
+class ProgressTeller:
+    """Tells the progress of a training, at most once a second and at the end of each epoch.
+
+    A plain class of this module, so that Ultralytics can hand it to the processes of a multi-GPU training.
+    """
+
+    tell: Callable[[Progress], None]
+    stage: str
+    started: float = field(default_factory=time.monotonic)
+    last_told: float = 0.0
+    batches: int = 0
+    first_epoch: int = 0
+
+    def on_train_start(self, trainer: DetectionTrainer) -> None:
+        """Start the clock that the expected time is computed from."""
+        self.started, self.first_epoch = time.monotonic(), trainer.start_epoch
+
+    def on_train_epoch_start(self, trainer: DetectionTrainer) -> None:
+        """Count the batches of this epoch."""
+        self.batches = 0
+
+    def on_train_batch_end(self, trainer: DetectionTrainer) -> None:
+        """Tell how far the epoch is."""
+        self.batches += 1
+        if time.monotonic() - self.last_told >= TELL_EVERY:
+            self._tell(trainer, trainer.epoch, self.batches / len(trainer.train_loader))
+
+    def on_fit_epoch_end(self, trainer: DetectionTrainer) -> None:
+        """Tell the epoch's validation result."""
+        self._tell(trainer, min(trainer.epoch + 1, trainer.epochs), 0.0)
+
+    def _tell(self, trainer: DetectionTrainer, epoch: int, part: float) -> None:
+        self.last_told = time.monotonic()
+        done = epoch - self.first_epoch + part
+        elapsed = self.last_told - self.started
+        metrics = trainer.metrics or {}
+        self.tell(
+            Progress(
+                stage=self.stage,
+                epoch=epoch,
+                epochs=trainer.epochs,
+                eta_seconds=elapsed / done * (trainer.epochs - self.first_epoch - done) if done > 0 else None,
+                map50=_metric(metrics, "mAP50") if epoch else None,
+                map50_95=_metric(metrics, "mAP50-95") if epoch else None,
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a training left.
+
+    Attributes:
+        best: the checkpoint of the best validated epoch.
+        curve: one row an epoch.
+    """
+
+    best: Path
+    curve: tuple[EpochRow, ...]
+
+
+def fine_tune(
+    start: Path, dataset: Dataset, spec: RunSpec, folder: Path, *, tell: Callable[[Progress], None], stage: str
+) -> Training:
+    """Train a checkpoint's module, or go on where an interrupted training of it stopped.
+
+    Args:
+        start: checkpoint to begin with.
+        dataset: what to train and validate on.
+        spec: recipe, epochs, patience, image size, batch, seed, device and the head that is validated.
+        folder: where Ultralytics keeps its checkpoints and its log of epochs; the place an interrupted training is
+            looked for.
+        tell: receives the progress.
+        stage: name of the stage in it.
+    """
+    weights = folder / "weights"
+    done = _finished_epochs(weights / "last.pt")
+    if done == _ALL:
+        return Training(best=weights / "best.pt", curve=_read_curve(folder / "results.csv"))
+    overrides = {"resume": str(weights / "last.pt")} if done else _overrides(start, dataset, spec, folder)
+    trainer = FineTuneTrainer(overrides=overrides | {"data": str(dataset.yaml_file), "device": spec.device or None})
+    teller = ProgressTeller(tell=tell, stage=stage)
+    for event in ("on_train_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_epoch_end"):
+        trainer.add_callback(event, getattr(teller, event))
+    trainer.train()
+    return Training(best=weights / "best.pt", curve=_read_curve(folder / "results.csv"))
+
+
+# What Ultralytics writes as the epoch of a checkpoint whose training has ended.
+_ALL = -1
+
+
+def _finished_epochs(last: Path) -> int:
+    """Whole epochs that an earlier training of this folder has behind it; `_ALL` where it had come to its end."""
+    if not last.is_file():
+        return 0
+    checkpoint, _ = torch_safe_load(str(last), safe_only=True)
+    epoch = int(checkpoint["epoch"])
+    return _ALL if epoch == _ALL else epoch + 1
+
+
+def _overrides(start: Path, dataset: Dataset, spec: RunSpec, folder: Path) -> dict[str, Any]:
+    return {
+        **RECIPES[spec.recipe],
+        "model": str(start),
+        "epochs": spec.epochs,
+        "patience": spec.patience,
+        "imgsz": spec.imgsz,
+        "batch": spec.batch,
+        "seed": spec.seed,
+        # Validation during training, which chooses the best epoch, looks at the predictions that are reported.
+        "nms": False if spec.head == "e2e" else None,
+        "project": str(folder.parent),
+        "name": folder.name,
+        "exist_ok": True,
+        "plots": False,
+    }
+
+
+def _read_curve(results: Path) -> tuple[EpochRow, ...]:
+    table = pd.read_csv(results).rename(columns=str.strip)
+    curve, clock = [], 0.0
+    for values in table.to_dict("records"):
+        row = {str(name): float(value) for name, value in values.items()}
+        # A resumed training counts its time from zero again.
+        started, clock = clock if row["time"] >= clock else 0.0, row["time"]
+        curve.append(
+            EpochRow(
+                epoch=int(row["epoch"]),
+                map50=_metric(row, "mAP50"),
+                map50_95=_metric(row, "mAP50-95"),
+                precision=_metric(row, "precision"),
+                recall=_metric(row, "recall"),
+                losses={name: value for name, value in row.items() if name.startswith(("train/", "val/"))},
+                lr=row["lr/pg0"],
+                seconds=round(clock - started, 3),
+            )
+        )
+    return tuple(curve)
+
+
+def _metric(metrics: Mapping[str, float], name: str) -> float:
+    return float(metrics[f"metrics/{name}(B)"])

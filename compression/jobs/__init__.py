@@ -1,0 +1,1 @@
+"""Where work executes: on this machine, in a process of its own."""

@@ -1,0 +1,541 @@
+"""The way of a run: from what is asked to a stored result, telling its progress as it goes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.tasks import DetectionModel
+
+from cache.record import Artifact, EpochRow, Metrics, PlanRecord, Progress, RunRecord
+from cache.store import Store, plan_key
+from compression.checkpoint import write_checkpoint
+from compression.dataset import Dataset, class_names, open_dataset
+from compression.detector import Detector, file_sha256, open_detector, read_checkpoint
+from compression.environment import describe_environment
+from compression.errors import ModelError, SpecError, TrimboardError
+from compression.evaluation import evaluate
+from compression.finetune import fine_tune
+from compression.home import home, run_folder
+from compression.levels import ORIGINAL, target_of
+from compression.planner import Planner, PruningPlan
+from compression.spec import (
+    DEFAULT_BATCH,
+    DEFAULT_EPOCHS,
+    DEFAULT_IMGSZ,
+    DEFAULT_PATIENCE,
+    DEFAULT_SEED,
+    CriterionName,
+    HeadName,
+    RecipeName,
+    RunSpec,
+    Target,
+)
+from compression.surgery import apply_plan
+
+CHECKPOINT = "checkpoint"
+# Folder of Ultralytics' own files within a run's folder; it is there while a training is unfinished.
+TRAINING_FOLDER = "training"
+_TRAINING = "fine-tuning"
+
+# Raise when what is noted in a checkpoint changes its form.
+CHECKPOINT_INFO_VERSION = 1
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What `compress` gives back.
+
+    Attributes:
+        record: the result.
+        cached: it was measured earlier and nothing was run.
+        checkpoint: file of the compressed model; None where it was removed since.
+    """
+
+    record: RunRecord
+    cached: bool
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What `prune` gives back: a pruned, not yet trained model and the plan it followed."""
+
+    module: DetectionModel
+    plan: PruningPlan
+
+
+def silent(progress: Progress) -> None:
+    """The teller of a caller who does not listen."""
+
+
+def plan(
+    model: str,
+    *,
+    level: int | None = None,
+    target: Target | None = None,
+    imgsz: int = DEFAULT_IMGSZ,
+    data: str | None = None,
+) -> PlanRecord:
+    """What would be cut from a model, exactly, with no training.
+
+    Args:
+        model: catalog name, .yaml, or the path of a .pt.
+        level: 0 to 5; None with a custom target.
+        target: the costs to keep where `level` is None.
+        imgsz: side of the square input, pixels.
+        data: data set whose number of classes the model shall have; the model's own where None.
+
+    Raises:
+        TrimboardError: the model, level, target or data set cannot be used.
+    """
+    return plan_all(model, {level: _target(level, target)}, imgsz=imgsz, data=data)[0]
+
+
+def plan_all(
+    model: str, targets: dict[int | None, Target], *, imgsz: int = DEFAULT_IMGSZ, data: str | None = None
+) -> list[PlanRecord]:
+    """Plans of several levels of one model, which is opened and traced once; kept in the store.
+
+    Args:
+        model: catalog name, .yaml, or the path of a .pt.
+        targets: level (None for a custom target) to the costs to keep.
+        imgsz: side of the square input, pixels.
+        data: data set whose number of classes the model shall have; the model's own where None.
+
+    Raises:
+        TrimboardError: the model, a target or the data set cannot be used.
+    """
+    names = class_names(data) if data is not None else None
+    detector = open_detector(model, nc=len(names) if names else None)
+    module = detector.module if names is None else _with_classes(detector, names)
+    start = time.perf_counter()
+    planner = Planner(module, imgsz)
+    opened = time.perf_counter() - start
+    records = []
+    for level, target in targets.items():
+        pruning = planner.plan(target)
+        record = PlanRecord(
+            model=detector.label,
+            imgsz=imgsz,
+            nc=len(module.names),
+            level=level,
+            target=target,
+            before=pruning.before,
+            after=pruning.after,
+            layers=pruning.layers,
+            seconds=round(opened + pruning.seconds, 3),
+            warnings=pruning.warnings,
+        )
+        if level is not None:
+            key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
+            _store().save_plan(key, record)
+        records.append(record)
+    return records
+
+
+def prune(
+    model: str,
+    *,
+    out: Path | None = None,
+    level: int | None = None,
+    target: Target | None = None,
+    imgsz: int = DEFAULT_IMGSZ,
+    seed: int = DEFAULT_SEED,
+) -> Pruned:
+    """Cut a model, without training it.
+
+    Args:
+        model: catalog name, .yaml, or the path of a .pt.
+        out: where to save a checkpoint that plain Ultralytics loads; None saves nothing.
+        level: 0 to 5; None with a custom target.
+        target: the costs to keep where `level` is None.
+        imgsz: side of the square input at which the GFLOPs are counted, pixels.
+        seed: of the random weights of a .yaml.
+
+    Raises:
+        TrimboardError: the model, level or target cannot be used.
+    """
+    wanted = _target(level, target)
+    detector = open_detector(model, seed=seed)
+    planner = Planner(detector.module, imgsz)
+    pruning = planner.plan(wanted)
+    module = apply_plan(detector.module, planner.trace, pruning)
+    if out is not None:
+        content = {
+            "level": level,
+            "target": asdict(wanted),
+            "imgsz": imgsz,
+            "before": asdict(pruning.before),
+            "after": asdict(pruning.after),
+            "layers": [asdict(row) for row in pruning.layers],
+        }
+        write_checkpoint(module, out, _info(detector.label, content))
+    return Pruned(module=module, plan=pruning)
+
+
+def compress(
+    model: str,
+    data: str,
+    *,
+    level: int | None = None,
+    target: Target | None = None,
+    recipe: RecipeName = "standard",
+    criterion: CriterionName = "l2",
+    epochs: int = DEFAULT_EPOCHS,
+    patience: int = DEFAULT_PATIENCE,
+    imgsz: int = DEFAULT_IMGSZ,
+    batch: int = DEFAULT_BATCH,
+    seed: int = DEFAULT_SEED,
+    device: str = "",
+    head: HeadName | None = None,
+    log_file: str = "",
+    tell: Tell = silent,
+) -> Outcome:
+    """Prune, fine-tune, measure and store; or give back what was stored earlier for the same question.
+
+    A model that was not trained on the data set's classes (a .yaml, or other classes) is trained first, by the same
+    recipe and for as many epochs: that is its level 0. An interrupted run goes on from its last whole epoch.
+
+    Args:
+        model: catalog name, .yaml, or the path of a .pt.
+        data: "shapes", a name of Ultralytics' catalog, a data.yaml, or a folder that holds one.
+        level: 0 to 5; None with a custom target.
+        target: the costs to keep where `level` is None.
+        recipe: how to fine-tune.
+        criterion: how channels are ranked.
+        epochs: at most so many epochs of fine-tuning; 0 measures without training.
+        patience: epochs without a better result after which fine-tuning ends.
+        imgsz: side of the square input, pixels.
+        batch: images a step.
+        seed: of everything random.
+        device: Ultralytics' device string; "" lets it choose.
+        head: predictions to measure; end-to-end where the model has them and None is given.
+        log_file: where this process's output goes, for whoever looks at the run.
+        tell: receives the progress.
+
+    Raises:
+        TrimboardError: something asked for cannot be used.
+    """
+    wanted = _target(level, target)
+    tell(Progress(stage="dataset"))
+    dataset = open_dataset(data)
+    detector = open_detector(model, nc=dataset.nc, seed=seed)
+    spec = RunSpec(
+        model=model,
+        weights_sha256=detector.weights_sha256,
+        data=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        level=level,
+        target=wanted,
+        head=_head(detector, head),
+        criterion=criterion,
+        recipe=recipe,
+        epochs=epochs,
+        patience=patience,
+        imgsz=imgsz,
+        batch=batch,
+        seed=seed,
+        device=device,
+        data_source=data,
+    )
+    return _Run(spec, dataset, tell, log_file).outcome(detector)
+
+
+@lru_cache(maxsize=1)
+def _store_in(folder: Path) -> Store:
+    return Store()
+
+
+def _store() -> Store:
+    """The store of the data folder, opened once."""
+    return _store_in(home())
+
+
+def _target(level: int | None, target: Target | None) -> Target:
+    if (level is None) == (target is None):
+        raise SpecError("Give either a level from 0 to 5 or a target of GFLOPs and parameters to keep.")
+    return target if target is not None else target_of(level if level is not None else ORIGINAL)
+
+
+def _head(detector: Detector, head: HeadName | None) -> HeadName:
+    if head == "e2e" and not detector.has_e2e_head:
+        raise ModelError(f"{detector.label!r} has no end-to-end head; measure it with --head nms.")
+    return head or ("e2e" if detector.has_e2e_head else "nms")
+
+
+def _needs_training(detector: Detector, nc: int) -> bool:
+    return detector.file is None or len(detector.module.names) != nc
+
+
+def _with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
+    """The model with one output a class; weights that fit are kept, as Ultralytics does before a training.
+
+    Raises:
+        ModelError: the model was pruned, so that its yaml does not describe it.
+    """
+    if len(detector.module.names) == len(names):
+        return detector.module
+    if detector.info:
+        raise ModelError(
+            f"{detector.label!r} was compressed for {len(detector.module.names)} classes and the data set has "
+            f"{len(names)}; compress its original on this data set."
+        )
+    module = DetectionModel(copy.deepcopy(detector.module.yaml), nc=len(names), verbose=False)
+    module.names, module.args = dict(names), detector.module.args
+    module.load(detector.module, verbose=False)
+    return module.eval()
+
+
+def _info(label: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"version": CHECKPOINT_INFO_VERSION, "label": label, **content}
+
+
+@dataclass(frozen=True)
+class _TellStore:
+    """Tells a run's progress to the store and to the caller; plain data, so that it reaches other processes."""
+
+    key: str
+    further: Tell
+
+    def __call__(self, progress: Progress) -> None:
+        _store().tell(self.key, progress)
+        self.further(progress)
+
+
+class _Run:
+    """One call of `compress`, from an opened model on."""
+
+    def __init__(self, spec: RunSpec, dataset: Dataset, tell: Tell, log_file: str) -> None:
+        self.asked = spec
+        self.dataset = dataset
+        self.tell: Tell = _TellStore(spec.key, tell)
+        self.log_file = log_file
+        self.seconds: dict[str, float] = {}
+
+    def outcome(self, detector: Detector) -> Outcome:
+        """The stored result where there is one, else a new one."""
+        cached = self._cached(detector)
+        if cached:
+            return Outcome(record=cached, cached=True, checkpoint=_store().artifact_path(cached))
+        with self._registered():
+            if _needs_training(detector, self.dataset.nc):
+                detector = self._train_original(detector)
+            record = self._measure_original(detector)
+            if self.asked.level != ORIGINAL:
+                record = self._compress(detector, record)
+        return Outcome(record=record, cached=False, checkpoint=_store().artifact_path(record))
+
+    def _cached(self, detector: Detector) -> RunRecord | None:
+        if _needs_training(detector, self.dataset.nc):
+            trained = _store().find(self._training_spec().key)
+            checkpoint = _store().artifact_path(trained) if trained else None
+            if checkpoint is None:
+                return None
+            detector = open_detector(str(checkpoint))
+        spec = self._original_spec(detector) if self.asked.level == ORIGINAL else self._spec_of(detector)
+        return _store().find(spec.key)
+
+    @contextmanager
+    def _registered(self) -> Iterator[None]:
+        """Note the run as running, and how it ended."""
+        _store().begin_run(self.asked, pid=os.getpid(), log_file=self.log_file)
+        try:
+            yield
+        except BaseException as error:
+            _store().end_run(self.asked.key, "failed", _reason(error))
+            raise
+        _store().end_run(self.asked.key, "done")
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self.tell(Progress(stage=name))
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+    def _training_spec(self) -> RunSpec:
+        """What training the original is cached under: it does not depend on the level that is wanted."""
+        return replace(self.asked, level=ORIGINAL, target=target_of(ORIGINAL))
+
+    def _spec_of(self, detector: Detector) -> RunSpec:
+        """What was asked, of the weights that are really cut."""
+        return replace(self.asked, model=str(detector.file), weights_sha256=detector.weights_sha256)
+
+    def _original_spec(self, detector: Detector) -> RunSpec:
+        """What measuring the original is cached under: nothing about fine-tuning matters."""
+        return replace(
+            self._spec_of(detector),
+            level=ORIGINAL,
+            target=target_of(ORIGINAL),
+            criterion="l2",
+            recipe="standard",
+            epochs=0,
+            patience=DEFAULT_PATIENCE,
+            batch=DEFAULT_BATCH,
+            seed=DEFAULT_SEED,
+        )
+
+    def _train_original(self, detector: Detector) -> Detector:
+        """Train a model that does not know the data set's classes yet; its checkpoint is what is cut then."""
+        spec = self._training_spec()
+        folder = run_folder(spec.key)
+        found = _store().find(spec.key)
+        stored = _store().artifact_path(found) if found else None
+        if stored is None:
+            module = _with_classes(detector, self.dataset.names)
+            module.names = dict(self.dataset.names)
+            start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
+            write_checkpoint(module, start, {})
+            with self._stage("training the original"):
+                training = fine_tune(
+                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=_TRAINING
+                )
+            trained, _ = read_checkpoint(training.best)
+            write_checkpoint(trained, stored, {})
+            pruning = Planner(trained, spec.imgsz).plan(spec.target)
+            metrics = self._evaluate(stored, spec)
+            self._save(spec, detector, stored, pruning, original=metrics, metrics=metrics, curve=training.curve)
+            _remove_working_files(folder)
+        return open_detector(str(stored))
+
+    def _measure_original(self, detector: Detector) -> RunRecord:
+        spec = self._original_spec(detector)
+        found = _store().find(spec.key)
+        if found:
+            return found
+        assert detector.file is not None
+        stored = run_folder(spec.key) / f"{detector.label}.pt"
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(detector.file, stored)
+        with self._stage("measuring the original"):
+            metrics = self._evaluate(stored, spec)
+        pruning = Planner(detector.module, spec.imgsz).plan(spec.target)
+        return self._save(spec, detector, stored, pruning, original=metrics, metrics=metrics)
+
+    def _compress(self, detector: Detector, original: RunRecord) -> RunRecord:
+        spec = self._spec_of(detector)
+        folder = run_folder(spec.key)
+        start, stored = folder / "start.pt", folder / f"{detector.label}-{_suffix(spec)}.pt"
+        with self._stage("pruning"):
+            planner = Planner(detector.module, spec.imgsz, spec.criterion)
+            pruning = planner.plan(spec.target)
+            write_checkpoint(apply_plan(detector.module, planner.trace, pruning), start, {})
+        with self._stage("measuring before training"):
+            pruned = self._evaluate(start, spec)
+        curve: tuple[EpochRow, ...] = ()
+        best = start
+        if spec.epochs:
+            with self._stage(_TRAINING):
+                training = fine_tune(
+                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=_TRAINING
+                )
+            best, curve = training.best, training.curve
+        trained, _ = read_checkpoint(best)
+        write_checkpoint(trained, stored, {})
+        with self._stage("measuring"):
+            metrics = self._evaluate(stored, spec)
+        record = self._save(
+            spec, detector, stored, pruning, original=original.metrics, metrics=metrics, pruned=pruned, curve=curve
+        )
+        _remove_working_files(folder)
+        return record
+
+    def _evaluate(self, checkpoint: Path, spec: RunSpec) -> Metrics:
+        return evaluate(
+            checkpoint, self.dataset, imgsz=spec.imgsz, batch=spec.batch, device=spec.device, head=spec.head
+        )
+
+    def _save(
+        self,
+        spec: RunSpec,
+        detector: Detector,
+        checkpoint: Path,
+        pruning: PruningPlan,
+        *,
+        original: Metrics,
+        metrics: Metrics,
+        pruned: Metrics | None = None,
+        curve: tuple[EpochRow, ...] = (),
+    ) -> RunRecord:
+        """Store the result, and note it in the checkpoint as far as a checkpoint of ours is concerned."""
+        record = RunRecord(
+            key=spec.key,
+            provenance="measured",
+            model=detector.label,
+            architecture=detector.architecture,
+            data=self.dataset.name,
+            level=spec.level,
+            head=spec.head,
+            imgsz=spec.imgsz,
+            costs_original=pruning.before,
+            costs=pruning.after,
+            metrics_original=original,
+            metrics_pruned=pruned,
+            metrics=metrics,
+            spec=spec,
+            layers=pruning.layers,
+            curve=curve,
+            environment=describe_environment(spec.device),
+            seconds=dict(self.seconds),
+            warnings=(*pruning.warnings, *self._name_warnings(detector)),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if curve or spec.level != ORIGINAL:
+            module, _ = read_checkpoint(checkpoint)
+            handed_on = replace(record, spec=spec.without_places())
+            write_checkpoint(module, checkpoint, _info(detector.label, handed_on.to_dict()))
+        artifact = Artifact(
+            name=CHECKPOINT,
+            file=checkpoint.name,
+            sha256=file_sha256(checkpoint),
+            size_bytes=checkpoint.stat().st_size,
+        )
+        record = replace(record, artifacts=(artifact,))
+        self.tell(Progress(stage="saving"))
+        _store().save(record)
+        return record
+
+    def _name_warnings(self, detector: Detector) -> list[str]:
+        known = [str(name) for name in detector.module.names.values()]
+        wanted = list(self.dataset.names.values())
+        if detector.file is None or len(known) != len(wanted) or known == wanted:
+            return []
+        return [
+            f"The model names its classes {', '.join(known)} and the data set {', '.join(wanted)}; "
+            f"they were matched by index."
+        ]
+
+
+def _suffix(spec: RunSpec) -> str:
+    if spec.level is not None:
+        return f"level{spec.level}"
+    kept = (("gflops", spec.target.gflops_kept), ("params", spec.target.params_kept))
+    return "-".join(f"{name}{100 * part:g}" for name, part in kept if part is not None)
+
+
+def _remove_working_files(folder: Path) -> None:
+    """Drop what only an interrupted run would need."""
+    shutil.rmtree(folder / TRAINING_FOLDER, ignore_errors=True)
+    (folder / "start.pt").unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    """One sentence for the page."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted; the same run goes on from its last whole epoch."
+    if isinstance(error, TrimboardError):
+        return str(error)
+    text = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

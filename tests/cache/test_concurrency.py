@@ -1,0 +1,108 @@
+"""Several processes at one database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from cache.store import Store
+from tests.cache.samples import LAYER, make_record, make_spec
+
+ROOT = Path(__file__).parents[2]
+
+# Reads until the last record is there; the one that is replaced all the time must always be there, and whole.
+READER = """
+import pathlib, sys
+from cache.store import Store
+
+store = Store(shipped=pathlib.Path(sys.argv[1]))
+print("ready", flush=True)
+n_reads = 0
+while True:
+    found = {record.key: record for record in store.records()}
+    assert "replaced" in found, sorted(found)
+    for record in found.values():
+        assert len(record.layers) == int(record.environment["n_layers"]), record.key
+    n_reads += 1
+    if "last" in found:
+        break
+print(n_reads)
+"""
+
+# Opens a database that may not exist yet, as soon as it is told to.
+OPENER = """
+import pathlib, sys
+from cache.store import Store
+
+print("ready", flush=True)
+sys.stdin.readline()
+store = Store(shipped=pathlib.Path(sys.argv[1]))
+print(len(store.records()))
+"""
+
+
+def _start(script: str, shipped: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(shipped)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def _wait_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def test_readers_see_results_whole_or_not_at_all(store: Store, shipped: Path) -> None:
+    def save(key: str, n_layers: int) -> None:
+        layers = tuple(replace(LAYER, name=f"model.{i}") for i in range(n_layers))
+        store.save(make_record(make_spec(), key=key, layers=layers, environment={"n_layers": str(n_layers)}))
+
+    save("replaced", 10)
+    readers = [_start(READER, shipped) for _ in range(2)]
+    for reader in readers:
+        _wait_ready(reader)
+    for turn in range(60):
+        save("replaced", 10 + turn)
+        save(f"new {turn}", 20)
+    save("last", 1)
+    for reader in readers:
+        output, errors = reader.communicate(timeout=60)
+        assert reader.returncode == 0, errors
+        assert int(output) >= 1
+
+
+def test_processes_may_create_the_database_at_once(home: Path, shipped: Path) -> None:
+    openers = [_start(OPENER, shipped) for _ in range(4)]
+    for opener in openers:
+        _wait_ready(opener)
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write("go\n")
+        opener.stdin.flush()
+    for opener in openers:
+        output, errors = opener.communicate(timeout=60)
+        assert (opener.returncode, output) == (0, "0\n"), errors
+
+
+def test_opening_waits_for_the_process_that_is_creating_the_database(tmp_path: Path, shipped: Path) -> None:
+    file = tmp_path / "new.db"
+    creator = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    creator.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.3, creator.execute, ["COMMIT"])
+    done.start()
+    store = Store(f"sqlite:///{file}", shipped=shipped)
+    assert store.records() == []
+    store.close()
+    done.join()
+    creator.close()

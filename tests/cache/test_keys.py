@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cache.store import plan_key
+from compression.spec import Target
+from tests.cache.samples import make_spec
+
+
+@pytest.mark.parametrize(
+    "same", [{"model": "/elsewhere/copy.pt"}, {"device": "0,1"}, {"data": "my-shapes"}, {"data_source": "/data.yaml"}]
+)
+def test_a_run_has_the_same_key_wherever_its_files_lie(same: dict[str, Any]) -> None:
+    assert make_spec(**same).key == make_spec().key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights_sha256": "d" * 64},
+        {"weights_sha256": None},
+        {"data_fingerprint": "e" * 64},
+        {"level": None},
+        {"target": Target(gflops_kept=0.5, params_kept=None)},
+        {"head": "nms"},
+        {"recipe": "plain"},
+        {"epochs": 31},
+        {"patience": 11},
+        {"imgsz": 640},
+        {"batch": 16},
+        {"seed": 4},
+    ],
+)
+def test_what_decides_the_result_decides_the_key(change: dict[str, Any]) -> None:
+    assert make_spec(**change).key != make_spec().key
+
+
+def test_random_weights_are_told_apart_by_architecture() -> None:
+    here = make_spec(model="yolo26n.yaml", weights_sha256=None)
+    assert here.key == make_spec(model="configs/yolo26n.yaml", weights_sha256=None).key
+    assert here.key != make_spec(model="yolo26s.yaml", weights_sha256=None).key
+
+
+def test_plan_keys_are_equal_for_two_paths_of_the_same_weights() -> None:
+    assert plan_key("a/x.pt", "f" * 64, 80, 640, 5) == plan_key("b/y.pt", "f" * 64, 80, 640, 5)
+
+
+def test_plan_keys_differ_by_everything_that_decides_a_plan() -> None:
+    keys = {
+        plan_key("yolo26n.yaml", None, 80, 640, 5),
+        plan_key("yolo26s.yaml", None, 80, 640, 5),
+        plan_key("yolo26n.pt", "f" * 64, 80, 640, 5),
+        plan_key("yolo26n.pt", "e" * 64, 80, 640, 5),
+        plan_key("yolo26n.yaml", None, 10, 640, 5),
+        plan_key("yolo26n.yaml", None, 80, 320, 5),
+        plan_key("yolo26n.yaml", None, 80, 640, 4),
+    }
+    assert len(keys) == 7
