@@ -23,13 +23,20 @@ lint: $(VENV)/.installed-dev
 	$(IN_VENV) -m ruff format --check
 	$(IN_VENV) -m mypy
 
+# opencv-python needs a desktop's libGL, which a bare server lacks; the headless build is the same module without windows.
+define ensure_cv2
+	@$(IN_VENV) -c 'import cv2' 2>/dev/null || $(IN_VENV) -m pip install --force-reinstall --no-deps opencv-python-headless
+endef
+
 # An installation holds until pyproject.toml changes.
 $(VENV)/.installed: pyproject.toml $(IN_VENV)
 	$(IN_VENV) -m pip install --editable .
+	$(ensure_cv2)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(IN_VENV)
 	$(IN_VENV) -m pip install --editable '.[dev]'
+	$(ensure_cv2)
 	touch $(VENV)/.installed $@
 
 $(IN_VENV):

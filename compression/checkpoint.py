@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -
     """
     stored = copy.deepcopy(module).half().eval().requires_grad_(False)
     stored.args = _training_arguments(dict(stored.args))
+    stored.yaml["yaml_file"] = _without_folder(stored.yaml.get("yaml_file", ""))
     stored.pt_path = None
     stored.criterion = None
     checkpoint = {
@@ -54,8 +55,11 @@ def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -
 
 
 def _training_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ultralytics' arguments without those that name places on this machine."""
-    known = {key: value for key, value in arguments.items() if key in DEFAULT_CFG_KEYS}
-    for place in ("model", "data"):
-        known[place] = Path(str(known[place])).name if known.get(place) else None
+    """Ultralytics' arguments without places on this machine: of files the names, of outputs nothing."""
+    known = {key: _without_folder(value) for key, value in arguments.items() if key in DEFAULT_CFG_KEYS}
     return known | dict.fromkeys(("project", "name", "save_dir", "resume", "device"))
+
+
+def _without_folder(value: Any) -> Any:
+    # The parser for Windows takes both kinds of slashes.
+    return PureWindowsPath(value).name if isinstance(value, str | PurePath) else value

@@ -1,7 +1,7 @@
 """Parameters and GFLOPs of a detector under any channel plan, by arithmetic.
 
-A convolution costs 2 x k x k x H x W x (channels in / groups) x channels out operations, so the cost of a whole plan
-follows from channel counts alone, in microseconds. The counting conventions are those of PyTorch's `FlopCounterMode`:
+A convolution costs 2 x k x k x H x W x channels in x channels out operations (a depthwise one has a single channel in),
+so the cost of a whole plan follows from channel counts alone, in microseconds. The counting conventions are those of PyTorch's `FlopCounterMode`:
 convolutions and matrix products at 2 operations a multiply-add, nothing else (Ultralytics counts likewise,
 torch-pruning half of it).
 
@@ -21,7 +21,7 @@ from ultralytics.nn.modules import DFL, Attention, Detect
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, LayerRow
-from compression.trace import Trace
+from compression.trace import Trace, is_depthwise
 
 Numbers = NDArray[np.float64]
 
@@ -40,7 +40,6 @@ class Layer:
         channels_in: at level 0.
         channels_out: at level 0.
         depthwise: each output channel reads one input channel.
-        groups: of a convolution that is grouped but not depthwise, else 1.
         taps: kernel height x width.
         cells: output height x width at the run's image size.
         params_per_channel: BatchNorm and bias of the training graph, an output channel.
@@ -55,7 +54,6 @@ class Layer:
     channels_in: int
     channels_out: int
     depthwise: bool
-    groups: int
     taps: int
     cells: int
     params_per_channel: int
@@ -89,7 +87,6 @@ class CostModel:
         self._fixed_in = np.array([layer.channels_in for layer in self.layers]) - self._in @ widths
         self._fixed_out = np.array([layer.channels_out for layer in self.layers]) - self._out @ widths
         self._depthwise = np.array([layer.depthwise for layer in self.layers])
-        self._groups = np.array([layer.groups for layer in self.layers], dtype=np.float64)
         self._taps = np.array([layer.taps for layer in self.layers], dtype=np.float64)
         self._cells = np.array([layer.cells for layer in self.layers], dtype=np.float64)
         self._extra = np.array([layer.params_per_channel for layer in self.layers], dtype=np.float64)
@@ -168,7 +165,7 @@ class CostModel:
         return given, self._flops(weights, (-1,)) * self._trained / GIGA, weights + self._extra * given
 
     def _weights(self, taken: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
-        read = np.where(self._depthwise.reshape(column), 1.0, taken / self._groups.reshape(column))
+        read = np.where(self._depthwise.reshape(column), 1.0, taken)
         return self._taps.reshape(column) * read * given
 
     def _flops(self, weights: Numbers, column: tuple[int, ...]) -> Numbers:
@@ -195,8 +192,7 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
                 type=type(modules[parent] if last == "conv" else module).__name__,
                 channels_in=module.in_channels,
                 channels_out=module.out_channels,
-                depthwise=module.groups == module.in_channels == module.out_channels and module.groups > 1,
-                groups=1 if module.groups == module.out_channels else module.groups,
+                depthwise=is_depthwise(module),
                 taps=module.kernel_size[0] * module.kernel_size[1],
                 cells=cells,
                 params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),

@@ -15,7 +15,10 @@ Scores = NDArray[np.float64]
 
 
 def group_l2(group: ChannelGroup) -> Scores:
-    """L2 norm of all weights that a channel's removal takes away, over every layer of its group.
+    """Squared L2 norm of the weights that a channel's removal takes away, relative to the mean of its group.
+
+    Over every layer of the group: filters, the kernels that read the channel, and BatchNorm scales. Biases, BatchNorm
+    shifts and depthwise kernels do not count.
 
     Source: torch-pruning's GroupMagnitudeImportance, https://arxiv.org/abs/2301.12900.
     """

@@ -153,7 +153,8 @@ def open_dataset(data: str) -> Dataset:
 
 
 def _locate(data: str) -> _Source:
-    built_in = home() / "datasets" / SHAPES / "data.yaml"
+    # A folder of its own for each version, so that a new one is drawn beside what older results were measured on.
+    built_in = home() / "datasets" / f"{SHAPES}-{shapes.VERSION}" / "data.yaml"
     path = Path(os.path.abspath(os.path.expanduser(data)))
     if data == SHAPES or path in (built_in, built_in.parent):
         return _Source(name=SHAPES, yaml_file=built_in, origin="shapes")

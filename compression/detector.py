@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
+import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.nn import modules as ultralytics_modules
+from ultralytics.nn.modules import Detect
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from compression.errors import ModelError
@@ -19,6 +21,9 @@ from compression.models import CATALOG, model_label, weights_file
 
 # Where what Trimboard adds to a checkpoint stands, as plain data.
 CHECKPOINT_KEY = "trimboard"
+
+# One class of torch.nn with plain arguments, as in "nn.LeakyReLU(0.1)".
+PLAIN_ACTIVATION = re.compile(r"(torch\.)?nn\.\w+\([\w\s=.,+-]*\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,25 +87,23 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     """
     if not file.is_file():
         raise ModelError(f"There is no file {str(file)!r}; give the path of a .pt checkpoint.")
+    if file.suffix.lower() != ".pt":
+        raise ModelError(f"{str(file)!r} is no .pt file; give a checkpoint that Ultralytics saved.")
+    if "'" in str(file):
+        # Ultralytics drops apostrophes from a path, and then asks the network for the file that it does not find.
+        raise ModelError(f"{str(file)!r} has an apostrophe in its path, which Ultralytics cannot open; rename it.")
     try:
         checkpoint, _ = torch_safe_load(str(file), safe_only=True)
-    except (
-        TypeError,
-        ModuleNotFoundError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         raise ModelError(
             f"{str(file)!r} cannot be loaded: it is damaged, no Ultralytics checkpoint, or holds code or classes that "
             f"the restricted loader refuses; save it again with Ultralytics' YOLO(...).save()."
         ) from error
     module = checkpoint.get("ema") or checkpoint.get("model")
     _check_detector(module, str(file))
+    _check_config(getattr(module, "yaml", None), str(file))
     module = module.float().eval()
-    module.args = {**DEFAULT_CFG_DICT, **checkpoint.get("train_args", {})}
+    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
 
@@ -122,16 +125,23 @@ def architecture_of(module: nn.Module) -> str | None:
 
 
 def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
-    label = model_label(model)
-    if label not in CATALOG and not Path(model).is_file():
-        raise ModelError(f"There is no architecture {model!r}; `trimboard models` lists what is known.")
+    label, path = model_label(model), Path(model).expanduser()
+    if not path.is_file() and (label not in CATALOG or path.name != model):
+        raise ModelError(
+            f"There is no architecture {model!r}; give the path of a .yaml, or a name that `trimboard models` lists."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module = DetectionModel(model, nc=nc, verbose=False)
+            config = yaml_model_load(path if path.is_file() else f"{label}.yaml")
+            _check_config(config, model)
+            module = DetectionModel(config, nc=nc, verbose=False)
+        except ModelError:
+            raise
         except Exception as error:  # Ultralytics' parser raises whatever a wrong yaml runs into
+            reason = " ".join(str(error).split())
             raise ModelError(
-                f"{model!r} cannot be built as a detector: {error}; check its blocks and scales."
+                f"{model!r} cannot be built as a detector: {reason}; check its blocks and scales."
             ) from error
     _check_detector(module, model)
     module.args = dict(DEFAULT_CFG_DICT)
@@ -166,25 +176,58 @@ def _download(weights: Path) -> None:
     from ultralytics.utils.downloads import attempt_download_asset
 
     weights.parent.mkdir(parents=True, exist_ok=True)
-    draft = weights.with_name(f".{os.getpid()}") / weights.name
-    draft.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=weights.parent, prefix=".") as folder:
+        draft = Path(folder) / weights.name
+        try:
+            attempt_download_asset(draft)
+            draft.replace(weights)
+        except Exception as error:  # requests, urllib and Ultralytics each have their own
+            raise ModelError(
+                f"{weights.name} could not be downloaded; check the network, or put the file at {str(weights)!r}."
+            ) from error
+
+
+def _check_config(config: Any, name: str) -> None:
+    """Refuse a yaml that runs code when a model is built from it.
+
+    Ultralytics evaluates the activation as Python and calls whatever a block's name stands for.
+    """
     try:
-        attempt_download_asset(draft)
-        draft.rename(weights)
-    except Exception as error:  # requests, urllib and Ultralytics each have their own
+        activation = config.get("activation") or "nn.SiLU()"
+        blocks = [block for _, _, block, _ in [*config["backbone"], *config["head"]]]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{weights.name} could not be downloaded; check the network, or put the file at {str(weights)!r}."
+            f"{name!r} does not describe a model; its yaml needs 'backbone' and 'head', "
+            f"lists of [from, repeats, block, arguments]."
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-        draft.parent.rmdir()
+    if not PLAIN_ACTIVATION.fullmatch(str(activation)):
+        raise ModelError(
+            f"{name!r} gives its activation as {activation!r}, which is not run; write it like 'nn.LeakyReLU(0.1)'."
+        )
+    for block in blocks:
+        if not _is_layer(str(block)):
+            raise ModelError(
+                f"{name!r} names a block {block!r}, which is not run; use layers of Ultralytics and torch.nn."
+            )
+
+
+def _is_layer(block: str) -> bool:
+    layer = getattr(nn if block.startswith("nn.") else ultralytics_modules, block.removeprefix("nn."), None)
+    return isinstance(layer, type) and issubclass(layer, nn.Module)
 
 
 def _check_detector(module: Any, name: str) -> None:
-    if type(module) is not DetectionModel:
+    kind = type(module)
+    if not issubclass(kind, nn.Module):
         raise ModelError(
-            f"{name!r} holds a {type(module).__name__}, not a detection model; only YOLO detectors can be pruned."
+            f"{name!r} holds no model (weights without their layers are not enough); "
+            f"save it again with Ultralytics' YOLO(...).save()."
         )
+    if kind is not DetectionModel:
+        raise ModelError(f"{name!r} holds a {kind.__name__}, not a detection model; only YOLO detectors can be pruned.")
+    last = module.model[-1]
+    if not isinstance(last, Detect):
+        raise ModelError(f"{name!r} ends in {type(last).__name__}, not in Detect; only YOLO detectors can be pruned.")
     if module.is_fused():
         raise ModelError(
             f"{name!r} is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()."

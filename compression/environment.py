@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def describe_environment(device: str) -> dict[str, str]:
         "processor": _processor(),
         "threads": str(torch.get_num_threads()),
         "gpu": torch.cuda.get_device_name() if on_gpu else "none",
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -46,15 +47,19 @@ def _processor() -> str:
     return f"{model or platform.processor() or UNKNOWN}, {torch.multiprocessing.cpu_count()} cores"
 
 
-def _commit() -> str:
-    """Commit of the checkout this program runs from, marked where files were changed since."""
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """Commit of the checkout this program was started from, marked where files had been changed since.
+
+    Ask early: the answer is kept, and a later one would speak of files that this process has not read.
+    """
     folder = Path(__file__).parent
     try:
-        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        head = _git(folder, "rev-parse", "--short=12", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder))
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN
-    return f"{commit} with changes" if changed else commit
+    return f"{head} with changes" if changed else head
 
 
 def _git(folder: Path, *arguments: str) -> str:

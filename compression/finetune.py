@@ -133,14 +133,25 @@ def fine_tune(
     weights = folder / "weights"
     done = _finished_epochs(weights / "last.pt")
     if done == _ALL:
-        return Training(best=weights / "best.pt", curve=_read_curve(folder / "results.csv"))
+        return Training(best=weights / "best.pt", curve=read_curve(folder / "results.csv"))
     overrides = {"resume": str(weights / "last.pt")} if done else _overrides(start, dataset, spec, folder)
     trainer = FineTuneTrainer(overrides=overrides | {"data": str(dataset.yaml_file), "device": spec.device or None})
+    add_teller(trainer, tell, stage)
+    trainer.train()
+    return Training(best=weights / "best.pt", curve=read_curve(folder / "results.csv"))
+
+
+def add_teller(trainer: DetectionTrainer, tell: Callable[[Progress], None], stage: str) -> None:
+    """Let a trainer tell its progress.
+
+    Args:
+        trainer: before its training.
+        tell: receives the progress; of a multi-GPU training it is pickled.
+        stage: name of the stage in it.
+    """
     teller = ProgressTeller(tell=tell, stage=stage)
     for event in ("on_train_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_epoch_end"):
         trainer.add_callback(event, getattr(teller, event))
-    trainer.train()
-    return Training(best=weights / "best.pt", curve=_read_curve(folder / "results.csv"))
 
 
 # What Ultralytics writes as the epoch of a checkpoint whose training has ended.
@@ -174,7 +185,8 @@ def _overrides(start: Path, dataset: Dataset, spec: RunSpec, folder: Path) -> di
     }
 
 
-def _read_curve(results: Path) -> tuple[EpochRow, ...]:
+def read_curve(results: Path) -> tuple[EpochRow, ...]:
+    """The epochs that Ultralytics logged in a results.csv."""
     table = pd.read_csv(results).rename(columns=str.strip)
     curve, clock = [], 0.0
     for values in table.to_dict("records"):

@@ -21,7 +21,7 @@ from cache.store import Store, plan_key
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset, class_names, open_dataset
 from compression.detector import Detector, file_sha256, open_detector, read_checkpoint
-from compression.environment import describe_environment
+from compression.environment import commit, describe_environment
 from compression.errors import ModelError, SpecError, TrimboardError
 from compression.evaluation import evaluate
 from compression.finetune import fine_tune
@@ -168,6 +168,8 @@ def prune(
         TrimboardError: the model, level or target cannot be used.
     """
     wanted = _target(level, target)
+    if out is not None:
+        _check_writable(out)
     detector = open_detector(model, seed=seed)
     planner = Planner(detector.module, imgsz)
     pruning = planner.plan(wanted)
@@ -263,6 +265,14 @@ def _store() -> Store:
     return _store_in(home())
 
 
+def _check_writable(file: Path) -> None:
+    """Refuse a place for a checkpoint before any work is done for it."""
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise SpecError(f"{str(file)!r} cannot be written; give a file name in a folder that exists and is yours.")
+    if file.suffix != ".pt":
+        raise SpecError(f"{str(file)!r} does not end in .pt; Ultralytics loads no other checkpoint.")
+
+
 def _target(level: int | None, target: Target | None) -> Target:
     if (level is None) == (target is None):
         raise SpecError("Give either a level from 0 to 5 or a target of GFLOPs and parameters to keep.")
@@ -302,9 +312,14 @@ def _info(label: str, content: dict[str, Any]) -> dict[str, Any]:
     return {"version": CHECKPOINT_INFO_VERSION, "label": label, **content}
 
 
-@dataclass(frozen=True)
-class _TellStore:
-    """Tells a run's progress to the store and to the caller; plain data, so that it reaches other processes."""
+@dataclass(frozen=True, kw_only=True)
+class StoreTeller:
+    """Tells a run's progress to the store, then to the caller; picklable, so that it reaches a training's processes.
+
+    Attributes:
+        key: the run's.
+        further: receives the progress too.
+    """
 
     key: str
     further: Tell
@@ -320,9 +335,10 @@ class _Run:
     def __init__(self, spec: RunSpec, dataset: Dataset, tell: Tell, log_file: str) -> None:
         self.asked = spec
         self.dataset = dataset
-        self.tell: Tell = _TellStore(spec.key, tell)
+        self.tell: Tell = StoreTeller(key=spec.key, further=tell)
         self.log_file = log_file
         self.seconds: dict[str, float] = {}
+        commit()
 
     def outcome(self, detector: Detector) -> Outcome:
         """The stored result where there is one, else a new one."""

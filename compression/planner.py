@@ -76,7 +76,7 @@ class Planner:
 
     def __init__(self, model: DetectionModel, imgsz: int, criterion: CriterionName = "l2") -> None:
         stride = int(model.stride.max())
-        if imgsz % stride:
+        if imgsz < stride or imgsz % stride:
             nearest = max(round(imgsz / stride), 1) * stride
             raise ModelError(f"Image size {imgsz} is no multiple of this model's stride {stride}; use {nearest}.")
         self.trace: Trace = trace(model)
@@ -123,12 +123,6 @@ class Planner:
             counts = self._round(ideal, np.maximum(largest / divisor, 1), target)
             if np.abs(self._errors(counts, target)).max() <= AIM:
                 break
-        if np.abs(self._errors(counts, target)).max() > 4 * TOLERANCE:
-            gflops, params = self._kept_parts(counts)
-            raise TargetError(
-                f"Keeping {_asked(target)} contradict each other for this model; "
-                f"the nearest it can do is {gflops:.3f} of the GFLOPs with {params:.3f} of the parameters."
-            )
         return counts
 
     def _check_reach(self, target: Target) -> None:
@@ -157,7 +151,12 @@ class Planner:
 
         low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
         if low * high > 0:
-            return self._at_depth(-MAX_TILT if abs(low) < abs(high) else MAX_TILT, target)
+            nearest = min(low, high, key=abs)
+            raise TargetError(
+                f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters contradict "
+                f"each other for this model; with these GFLOPs it keeps {target.params_kept + nearest:.3f} of the "
+                f"parameters at the nearest."
+            )
         return self._at_depth(float(brentq(excess_params, -MAX_TILT, MAX_TILT, xtol=1e-4)), target)
 
     def _at_depth(self, tilt: float, target: Target) -> Numbers:
@@ -251,7 +250,3 @@ def _spread_matrix(units: list[tuple[int, ...]], n_groups: int) -> Numbers:
     for column, unit in enumerate(units):
         matrix[list(unit), column] = 1
     return matrix
-
-
-def _asked(target: Target) -> str:
-    return f"{target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters"

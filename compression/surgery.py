@@ -11,7 +11,7 @@ from ultralytics.nn.modules import C2f
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.planner import PruningPlan
-from compression.trace import Side, Trace
+from compression.trace import Side, Trace, is_depthwise
 
 
 def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
@@ -49,7 +49,7 @@ def _remove(layer: nn.Module, side: Side, positions: list[int]) -> None:
         tp.prune_batchnorm_out_channels(layer, positions)
     elif not isinstance(layer, nn.Conv2d):
         raise AssertionError(f"a {type(layer).__name__} has no channels to remove")
-    elif layer.groups == layer.in_channels == layer.out_channels and layer.groups > 1:
+    elif is_depthwise(layer):
         tp.prune_depthwise_conv_out_channels(layer, positions)
     elif side == "out":
         tp.prune_conv_out_channels(layer, positions)

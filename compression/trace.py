@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import Any, Literal
 
@@ -34,7 +34,6 @@ from ultralytics.nn.modules import (
     Detect,
     DWConv,
 )
-from ultralytics.nn.modules.block import C3k
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.errors import ModelError
@@ -48,7 +47,7 @@ TRACE_IMGSZ = 64
 SECOND_IMGSZ = 128
 
 # Top-level blocks whose stand-ins (or own forwards) are known to be traced completely.
-TRACEABLE_BLOCKS = (Conv, DWConv, Bottleneck, C2f, C3k2, C3, C3k, SPPF, C2PSA, Concat, Detect, nn.Upsample, nn.Identity)
+TRACEABLE_BLOCKS = (Conv, DWConv, Bottleneck, C2f, C3k2, C3, SPPF, C2PSA, Concat, Detect, nn.Upsample, nn.Identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +269,17 @@ def _check_blocks(model: DetectionModel) -> None:
                     f"Block {index} of this model is a {type(part).__name__}, which cannot be pruned yet; "
                     f"models of these blocks can: {known}."
                 )
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module):
+            raise ModelError(
+                f"Layer {name} of this model is a convolution in {module.groups} groups, which cannot be pruned yet; "
+                f"plain and depthwise convolutions can."
+            )
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether each output channel reads one input channel of its own."""
+    return conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
 
 
 def _locked_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -356,10 +366,7 @@ def _pair_up(groups: list[ChannelGroup], halves: dict[str, int]) -> list[int]:
 
 def _lock_partners(groups: list[ChannelGroup], partners: list[int]) -> Iterator[ChannelGroup]:
     for group, partner in zip(groups, partners, strict=True):
-        reason = group.locked or groups[partner].locked
-        yield ChannelGroup(
-            name=group.name, width=group.width, members=group.members, locked=reason, couplings=group.couplings
-        )
+        yield replace(group, locked=group.locked or groups[partner].locked)
 
 
 def _check_coverage(model: DetectionModel, groups: list[ChannelGroup]) -> None:

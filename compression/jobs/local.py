@@ -105,7 +105,18 @@ def start_run(request: RunRequest) -> Job:
     Raises:
         OSError: the log cannot be written, or the process cannot be started.
     """
+    _forget_ended(request)
     return _start("run", request.arguments(), request)
+
+
+def _forget_ended(request: RunRequest) -> None:
+    """A new attempt takes the place of earlier ones at the same level."""
+    for job in jobs():
+        same = job.request is not None and (
+            (job.request.model, job.request.data, job.request.level) == (request.model, request.data, request.level)
+        )
+        if same:
+            forget(job)
 
 
 def start_plan(model: str, data: str, *, imgsz: int) -> Job:

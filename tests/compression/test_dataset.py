@@ -115,7 +115,7 @@ def test_open_shapes_draws_once(own_home: Path, monkeypatch: pytest.MonkeyPatch)
     draw = shapes.draw_dataset
     monkeypatch.setattr(shapes, "draw_dataset", lambda folder: draw(folder, {"train": 2, "val": 1}))
     opened = open_dataset("shapes")
-    assert opened.yaml_file == own_home / "datasets" / "shapes" / "data.yaml"
+    assert opened.yaml_file == own_home / "datasets" / f"shapes-{shapes.VERSION}" / "data.yaml"
     assert (opened.name, opened.nc, opened.n_train, opened.n_val) == ("shapes", 10, 2, 1)
     assert opened.fingerprint == shapes.fingerprint()
     assert open_dataset(str(opened.yaml_file)) == opened

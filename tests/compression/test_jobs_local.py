@@ -1,0 +1,80 @@
+"""Runs and plans in processes of their own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from compression.jobs import local
+
+
+def _request(level: int = 9) -> local.RunRequest:
+    """A level that does not exist, so that the process refuses it at once."""
+    return local.RunRequest(
+        model="yolo26n.yaml",
+        data="shapes",
+        level=level,
+        epochs=1,
+        patience=5,
+        imgsz=64,
+        batch=2,
+        seed=0,
+        recipe="plain",
+        device="cpu",
+    )
+
+
+def _wait(job: local.Job) -> int:
+    for _ in range(600):
+        code = job.exit_code()
+        if code is not None:
+            return code
+        time.sleep(0.1)
+    raise AssertionError("the process does not end")
+
+
+def test_a_run_is_the_command_line_that_a_user_would_type() -> None:
+    assert " ".join(_request(3).arguments()) == (
+        "run yolo26n.yaml --data shapes --level 3 --epochs 1 --patience 5 --imgsz 64 --batch 2 --seed 0 "
+        "--recipe plain --device cpu"
+    )
+
+
+def test_a_second_click_starts_nothing_and_a_refusal_is_one_sentence(own_home: Path) -> None:
+    first = local.start_run(_request())
+    second = local.start_run(_request())
+    assert second is first
+    assert local.jobs() == [first]
+    assert first.log_file.parent == own_home / "logs"
+    assert _wait(first) == 2
+    assert "9" in first.last_line()
+    local.forget(first)
+    assert local.jobs() == []
+    assert first.log_file.is_file()
+
+
+def test_a_new_attempt_takes_the_place_of_a_failed_one() -> None:
+    first = local.start_run(_request())
+    assert _wait(first) == 2
+    second = local.start_run(replace(_request(), device="0"))
+    assert local.jobs() == [second]
+    assert _wait(second) == 2
+    local.forget(second)
+
+
+def test_a_plan_leaves_no_log_when_it_is_forgotten() -> None:
+    job = local.start_plan("nowhere.pt", "shapes", imgsz=64)
+    assert local.find_job(local.plan_arguments("nowhere.pt", "shapes", imgsz=64)) is job
+    assert _wait(job) == 2
+    assert "nowhere.pt" in job.last_line()
+    local.forget(job)
+    assert local.find_job(job.arguments) is None
+    assert not job.log_file.exists()
+
+
+def test_the_tail_of_a_log_keeps_the_last_state_of_progress_bars(tmp_path: Path) -> None:
+    log_file = tmp_path / "run.log"
+    log_file.write_bytes(b"start\n1%\r50%\r100%\nend\n" + "grün\n".encode())
+    assert local.tail(log_file, 4) == ["100%", "end", "grün", ""]
+    assert local.tail(tmp_path / "none.log") == []

@@ -1,0 +1,245 @@
+"""The whole way of a run, on a few drawn images at 64 pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from cache.comparison import to_csv
+from cache.record import Progress
+from cache.store import Store, plan_key
+from compression import compress, plan, prune
+from compression.checkpoint import write_checkpoint
+from compression.detector import open_detector, read_checkpoint
+from compression.errors import ModelError, SpecError, TargetError
+from compression.home import run_folder
+from compression.pipeline import Outcome
+from compression.spec import Target
+
+SMALL: Any = {"epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that counts as trained on the small data set: it has as many classes."""
+    detector = open_detector("yolo26n.yaml", nc=10, seed=3)
+    detector.module.names = {0: "disc", **{index: f"class {index}" for index in range(1, 10)}}
+    file = tmp_path_factory.mktemp("models") / "mine.pt"
+    write_checkpoint(detector.module, file, {})
+    return file
+
+
+@pytest.fixture(scope="module")
+def measured_home(trained_model: Path, tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in which level 3 was measured; not to be changed."""
+    folder = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TRIMBOARD_HOME", str(folder))
+        assert not compress(str(trained_model), str(tiny_shapes), level=3, **SMALL).cached
+    return folder
+
+
+@pytest.fixture
+def level_3(measured_home: Path, own_home: Path, trained_model: Path, tiny_shapes: Path) -> Outcome:
+    """Level 3 as it is found in a copy of that folder."""
+    shutil.copytree(measured_home, own_home, dirs_exist_ok=True)
+    return compress(str(trained_model), str(tiny_shapes), level=3, **SMALL)
+
+
+class TestCompress:
+    def test_record_holds_the_whole_run(self, level_3: Outcome, trained_model: Path) -> None:
+        record = level_3.record
+        assert (record.model, record.architecture, record.data, record.level) == ("mine", "yolo26n", "tiny-shapes", 3)
+        assert (record.head, record.imgsz, record.provenance) == ("e2e", 64, "measured")
+        assert record.costs.params is not None
+        assert record.costs_original.params is not None
+        assert record.costs.params / record.costs_original.params == pytest.approx(0.85, abs=0.005)
+        assert sum(row.params_after for row in record.layers) == record.costs.params
+        assert [row.epoch for row in record.curve] == [1]
+        assert record.metrics_pruned is not None
+        assert {"pruning", "fine-tuning", "measuring"} <= set(record.seconds)
+        assert record.environment["torch"] == torch.__version__.split("+")[0]
+
+    def test_checkpoint_has_the_costs_that_are_claimed(self, level_3: Outcome) -> None:
+        assert level_3.checkpoint is not None
+        module, info = read_checkpoint(level_3.checkpoint)
+        assert sum(parameter.numel() for parameter in module.parameters()) == level_3.record.costs.params
+        assert info["level"] == 3
+        assert info["metrics"]["map50_95"] == level_3.record.metrics.map50_95
+        assert level_3.record.artifacts[0].size_bytes == level_3.checkpoint.stat().st_size
+
+    def test_checkpoint_and_record_name_no_folder(self, level_3: Outcome, trained_model: Path) -> None:
+        assert level_3.checkpoint is not None
+        _, info = read_checkpoint(level_3.checkpoint)
+        assert str(trained_model.parent) not in json.dumps(info)
+        assert str(trained_model.parent) not in str(torch.load(level_3.checkpoint, weights_only=False)["train_args"])
+
+    def test_same_question_is_answered_from_the_cache(
+        self, level_3: Outcome, trained_model: Path, tiny_shapes: Path, tmp_path: Path
+    ) -> None:
+        elsewhere = tmp_path / "copy.pt"
+        elsewhere.write_bytes(trained_model.read_bytes())
+        again = compress(str(elsewhere), str(tiny_shapes), level=3, **SMALL)
+        assert again.cached
+        assert again.record == level_3.record
+
+    def test_level_0_is_stored_beside_it(self, level_3: Outcome, trained_model: Path, tiny_shapes: Path) -> None:
+        original = compress(str(trained_model), str(tiny_shapes), level=0, **SMALL)
+        assert original.cached
+        assert original.record.metrics == level_3.record.metrics_original
+        assert original.record.costs == level_3.record.costs_original
+        assert original.record.curve == ()
+        assert original.checkpoint is not None
+        assert original.checkpoint.read_bytes() == trained_model.read_bytes()
+
+    def test_other_class_names_are_told(self, level_3: Outcome) -> None:
+        assert any("matched by index" in warning for warning in level_3.record.warnings)
+
+    def test_working_files_are_removed(self, level_3: Outcome) -> None:
+        assert [file.name for file in run_folder(level_3.record.key).iterdir()] == ["mine-level3.pt"]
+
+    def test_zero_epochs_measure_without_training(self, trained_model: Path, tiny_shapes: Path) -> None:
+        outcome = compress(str(trained_model), str(tiny_shapes), level=5, **{**SMALL, "epochs": 0})
+        assert outcome.record.curve == ()
+        assert outcome.record.metrics == outcome.record.metrics_pruned
+
+    def test_csv_and_store_agree(self, level_3: Outcome) -> None:
+        records = Store().records(model="mine")
+        assert level_3.record in records
+        assert f",{level_3.record.costs.params}," in to_csv(records).decode()
+
+    def test_progress_reaches_caller_and_store(self, trained_model: Path, tiny_shapes: Path) -> None:
+        told: list[Progress] = []
+        compress(str(trained_model), str(tiny_shapes), level=1, tell=told.append, **SMALL)
+        stages = list(dict.fromkeys(progress.stage for progress in told))
+        assert stages[:3] == ["dataset", "measuring the original", "saving"]
+        assert stages[3:] == ["pruning", "measuring before training", "fine-tuning", "measuring"]
+        last = [progress for progress in told if progress.stage == "fine-tuning"][-1]
+        assert (last.epoch, last.epochs, last.eta_seconds) == (1, 1, 0)
+        assert last.map50_95 is not None
+        (run,) = Store().runs()
+        assert (run.state, run.progress.stage) == ("done", "saving")
+
+    def test_failure_is_told_to_the_store(
+        self, trained_model: Path, tiny_shapes: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("no space left\nsecond line")
+
+        monkeypatch.setattr("compression.pipeline.fine_tune", fail)
+        with pytest.raises(RuntimeError):
+            compress(str(trained_model), str(tiny_shapes), level=2, **SMALL)
+        (run,) = Store().runs()
+        assert (run.state, run.message) == ("failed", "RuntimeError: no space left")
+        assert [record.level for record in Store().records(model="mine")] == [0]
+
+
+class TestUntrainedModels:
+    def test_architecture_is_trained_first_and_only_once(self, tiny_shapes: Path) -> None:
+        first = compress("yolo26n.yaml", str(tiny_shapes), level=5, **SMALL)
+        assert "training the original" in first.record.seconds
+        second = compress("yolo26n.yaml", str(tiny_shapes), level=4, **SMALL)
+        assert "training the original" not in second.record.seconds
+        assert first.record.spec is not None
+        assert second.record.spec is not None
+        assert first.record.spec.weights_sha256 == second.record.spec.weights_sha256
+        assert first.record.metrics_original == second.record.metrics_original
+        assert compress("yolo26n.yaml", str(tiny_shapes), level=5, **SMALL).cached
+
+    def test_model_of_other_classes_gets_the_data_sets(self, tmp_path: Path, tiny_shapes: Path) -> None:
+        file = tmp_path / "coco.pt"
+        write_checkpoint(open_detector("yolo11n.yaml").module, file, {})
+        outcome = compress(str(file), str(tiny_shapes), level=5, **SMALL)
+        assert outcome.checkpoint is not None
+        module, _ = read_checkpoint(outcome.checkpoint)
+        assert list(module.names.values())[:2] == ["disc", "striped disc"]
+        assert outcome.record.head == "nms"
+
+    def test_compressed_model_is_not_rebuilt_for_other_classes(self, tmp_path: Path, tiny_shapes: Path) -> None:
+        prune("yolo26n.yaml", out=tmp_path / "cut.pt", level=5, imgsz=64)
+        with pytest.raises(ModelError, match="compressed for 80 classes and the data set has 10"):
+            compress(str(tmp_path / "cut.pt"), str(tiny_shapes), level=1, **SMALL)
+
+
+class TestResume:
+    def test_killed_run_goes_on_and_keeps_the_pruned_architecture(
+        self, trained_model: Path, tiny_shapes: Path, own_home: Path
+    ) -> None:
+        # The process is killed when its second epoch is over, as by `kill -9`: no handler runs.
+        program = (
+            "import os\n"
+            "from compression import compress\n"
+            "def tell(progress):\n"
+            "    if progress.stage == 'fine-tuning' and progress.epoch == 2: os.kill(os.getpid(), 9)\n"
+            f"compress({str(trained_model)!r}, {str(tiny_shapes)!r}, level=5, epochs=4, imgsz=64, batch=4, "
+            "device='cpu', tell=tell)\n"
+        )
+        killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert killed.returncode == -9, killed.stderr
+        (run,) = Store().runs()
+        assert run.state == "failed"
+        outcome = compress(str(trained_model), str(tiny_shapes), level=5, epochs=4, imgsz=64, batch=4, device="cpu")
+        assert [row.epoch for row in outcome.record.curve] == [1, 2, 3, 4]
+        assert all(row.seconds > 0 for row in outcome.record.curve)
+        assert outcome.checkpoint is not None
+        module, _ = read_checkpoint(outcome.checkpoint)
+        assert sum(parameter.numel() for parameter in module.parameters()) == outcome.record.costs.params
+
+
+class TestPlanAndPrune:
+    def test_plan_is_what_prune_does(self, tmp_path: Path) -> None:
+        planned = plan("yolo26n.yaml", level=5, imgsz=320)
+        pruned = prune("yolo26n.yaml", level=5, imgsz=320, out=tmp_path / "cut.pt")
+        assert planned.after == pruned.plan.after
+        assert planned.layers == pruned.plan.layers
+        assert type(pruned.module) is DetectionModel
+        assert Store().find_plan(plan_key("yolo26n", None, 80, 320, 5)) == planned
+
+    def test_plan_takes_the_classes_of_a_data_set(self, own_home: Path) -> None:
+        planned = plan("yolo26n.yaml", level=1, data="shapes")
+        assert planned.nc == 10
+        assert not (own_home / "datasets").exists()
+
+    def test_custom_target_with_one_cost(self) -> None:
+        planned = plan("yolo26n.yaml", target=Target(gflops_kept=0.5, params_kept=None), imgsz=320)
+        assert planned.after.gflops is not None
+        assert planned.before.gflops is not None
+        assert planned.after.gflops / planned.before.gflops == pytest.approx(0.5, abs=0.005)
+
+    @pytest.mark.parametrize("level", [-1, 6, True])
+    def test_levels_that_do_not_exist(self, level: int) -> None:
+        with pytest.raises(SpecError, match=f"Level {level} does not exist"):
+            plan("yolo26n.yaml", level=level)
+
+    def test_level_and_target_exclude_each_other(self) -> None:
+        with pytest.raises(SpecError, match="either a level"):
+            plan("yolo26n.yaml", level=1, target=Target(gflops_kept=0.5, params_kept=None))
+
+    def test_contradicting_targets(self) -> None:
+        with pytest.raises(TargetError, match="contradict each other"):
+            plan("yolo26n.yaml", target=Target(gflops_kept=0.95, params_kept=0.25), imgsz=320)
+
+    def test_pruned_twice(self, tmp_path: Path) -> None:
+        prune("yolo26n.yaml", level=5, imgsz=64, out=tmp_path / "once.pt")
+        twice = prune(str(tmp_path / "once.pt"), level=5, imgsz=64)
+        assert twice.plan.after.params is not None
+        assert twice.plan.before.params is not None
+        assert twice.plan.after.params / twice.plan.before.params == pytest.approx(0.75, abs=0.005)
+
+
+def test_spec_of_a_shipped_record_names_no_place(level_3: Outcome) -> None:
+    spec = level_3.record.spec
+    assert spec is not None
+    handed_on = spec.without_places()
+    assert handed_on.key == spec.key
+    assert "/" not in handed_on.model + handed_on.data_source
+    assert replace(handed_on, model=spec.model, data_source=spec.data_source) == spec
