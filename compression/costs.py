@@ -1,9 +1,9 @@
 """Parameters and GFLOPs of a detector under any channel plan, by arithmetic.
 
 A convolution costs 2 x k x k x H x W x channels in x channels out operations (a depthwise one has a single channel in),
-so the cost of a whole plan follows from channel counts alone, in microseconds. The counting conventions are those of PyTorch's `FlopCounterMode`:
-convolutions and matrix products at 2 operations a multiply-add, nothing else (Ultralytics counts likewise,
-torch-pruning half of it).
+so the cost of a whole plan follows from channel counts alone, in microseconds. The counting conventions are those of
+PyTorch's `FlopCounterMode`: convolutions and matrix products at 2 operations a multiply-add, nothing else (Ultralytics
+counts likewise, torch-pruning half of it).
 
 Two graphs are told apart. The training graph has every head and unfolded BatchNorm; the deployed graph is what `fuse()`
 leaves: one head, BatchNorm folded into its convolution, and the decoding of the boxes.

@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from ultralytics.utils.torch_utils import select_device
+
+from compression.errors import SpecError
 
 PACKAGES = ("trimboard", "torch", "torchvision", "ultralytics", "torch-pruning", "numpy")
 UNKNOWN = "unknown"
@@ -30,6 +33,21 @@ def describe_environment(device: str) -> dict[str, str]:
         "gpu": torch.cuda.get_device_name() if on_gpu else "none",
         "commit": commit(),
     }
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have, before any work is done for it.
+
+    Args:
+        device: Ultralytics' device string.
+
+    Raises:
+        SpecError: there is no such device.
+    """
+    try:
+        select_device(device, verbose=False)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise SpecError(f"Device {device!r} is not there; give cpu, 0 for the first GPU, or 0,1 for two.") from error
 
 
 def _version(package: str) -> str:

@@ -10,6 +10,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from cache.record import Metrics
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
+from compression.environment import check_device
 from compression.errors import ModelError
 from compression.spec import HeadName
 
@@ -31,8 +32,10 @@ def evaluate(
         head: which predictions count: "e2e" (one-to-one, no suppression) or "nms" (one-to-many, then suppression).
 
     Raises:
+        SpecError: this machine has no such device.
         ModelError: the model predicts other classes than the data set has, or has no end-to-end head.
     """
+    check_device(device)
     module, _ = read_checkpoint(checkpoint)
     if len(module.names) != dataset.nc:
         raise ModelError(

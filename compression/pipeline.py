@@ -21,7 +21,7 @@ from cache.store import Store, plan_key
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset, class_names, open_dataset
 from compression.detector import Detector, file_sha256, open_detector, read_checkpoint
-from compression.environment import commit, describe_environment
+from compression.environment import check_device, commit, describe_environment
 from compression.errors import ModelError, SpecError, TrimboardError
 from compression.evaluation import evaluate
 from compression.finetune import fine_tune
@@ -231,6 +231,7 @@ def compress(
         TrimboardError: something asked for cannot be used.
     """
     wanted = _target(level, target)
+    check_device(device)
     tell(Progress(stage="dataset"))
     dataset = open_dataset(data)
     detector = open_detector(model, nc=dataset.nc, seed=seed)
