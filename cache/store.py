@@ -262,6 +262,16 @@ class Store:
                 raise StoreError(f"There is no run {key!r}; begin it first.")
 
 
+def own_store() -> Store:
+    """The store of the data folder, opened once a process."""
+    return _store_in(home())
+
+
+@lru_cache(maxsize=1)
+def _store_in(folder: Path) -> Store:
+    return Store()
+
+
 @lru_cache(maxsize=2048)
 def _readable_record(payload: str) -> RunRecord | None:
     """The record, or None where it cannot be read; the page asks for the same texts again and again."""

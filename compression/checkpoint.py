@@ -15,6 +15,19 @@ from ultralytics.utils import DEFAULT_CFG_KEYS
 
 from compression.detector import CHECKPOINT_KEY
 
+# Raise when what is noted in a checkpoint changes its form.
+INFO_VERSION = 1
+
+
+def checkpoint_info(label: str, content: dict[str, Any]) -> dict[str, Any]:
+    """What Trimboard notes in a checkpoint.
+
+    Args:
+        label: the name that the model's results are grouped by.
+        content: strings, numbers, lists and dicts only.
+    """
+    return {"info_version": INFO_VERSION, "label": label, **content}
+
 
 def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -> None:
     """Save a model as Ultralytics saves a finished training: half precision, no optimizer.

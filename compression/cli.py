@@ -108,7 +108,7 @@ def _datasets(options: argparse.Namespace, results: TextIO) -> None:
 
 def _plan(options: argparse.Namespace, results: TextIO) -> None:
     targets = _targets(options)
-    from compression.pipeline import plan_all
+    from compression.cut import plan_all
 
     plans = plan_all(options.model, targets, imgsz=options.imgsz, data=options.data)
     if options.json:
@@ -122,7 +122,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
 
 def _prune(options: argparse.Namespace, results: TextIO) -> None:
     (level, target), *_ = _targets(options).items()
-    from compression.pipeline import prune
+    from compression.cut import prune
 
     pruned = prune(
         options.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 import tempfile
@@ -124,6 +125,30 @@ def architecture_of(module: nn.Module) -> str | None:
     return with_scale if with_scale in CATALOG else None
 
 
+def needs_training(detector: Detector, nc: int) -> bool:
+    """Whether a model was not trained for a data set of `nc` classes: random weights, or other classes."""
+    return detector.file is None or len(detector.module.names) != nc
+
+
+def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
+    """The model with one output a class; weights that fit are kept, as Ultralytics does before a training.
+
+    Raises:
+        ModelError: the model was pruned, so that its yaml does not describe it.
+    """
+    if len(detector.module.names) == len(names):
+        return detector.module
+    if not _is_as_its_yaml(detector.module):
+        raise ModelError(
+            f"{detector.label!r} was compressed for {len(detector.module.names)} classes and the data set has "
+            f"{len(names)}; compress its original on this data set."
+        )
+    module = _rebuilt(detector.module, len(names))
+    module.names, module.args = dict(names), detector.module.args
+    module.load(detector.module, verbose=False)
+    return module.eval()
+
+
 def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
     label, path = model_label(model), Path(model).expanduser()
     if not path.is_file() and (label not in CATALOG or path.name != model):
@@ -232,3 +257,14 @@ def _check_detector(module: Any, name: str) -> None:
         raise ModelError(
             f"{name!r} is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()."
         )
+
+
+def _is_as_its_yaml(module: DetectionModel) -> bool:
+    """Whether building the model from its yaml gives the same shapes, so that no channel was ever removed."""
+    rebuilt = _rebuilt(module, len(module.names)).state_dict()
+    own = module.state_dict()
+    return rebuilt.keys() == own.keys() and all(rebuilt[name].shape == own[name].shape for name in own)
+
+
+def _rebuilt(module: DetectionModel, nc: int) -> DetectionModel:
+    return DetectionModel(copy.deepcopy(module.yaml), nc=nc, verbose=False)

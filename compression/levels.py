@@ -27,3 +27,16 @@ def target_of(level: int) -> Target:
         gflops_kept=round(1 - part * LEVEL_5_GFLOPS_CUT, 6),
         params_kept=round(1 - part * LEVEL_5_PARAMS_CUT, 6),
     )
+
+
+def resolve_target(level: int | None, target: Target | None) -> Target:
+    """What is to be kept, of a caller who gives a level or a target of his own.
+
+    Raises:
+        SpecError: both or none are given, or the level does not exist.
+    """
+    if target is not None and level is None:
+        return target
+    if level is not None and target is None:
+        return target_of(level)
+    raise SpecError("Give either a level from 0 to 5 or a target of GFLOPs and parameters to keep.")

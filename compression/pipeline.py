@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from ultralytics.nn.tasks import DetectionModel
-
-from cache.record import Artifact, EpochRow, Metrics, PlanRecord, Progress, RunRecord
-from cache.store import Store, plan_key
-from compression.checkpoint import write_checkpoint
-from compression.dataset import Dataset, class_names, open_dataset
-from compression.detector import Detector, file_sha256, open_detector, read_checkpoint
+from cache.record import Artifact, EpochRow, Metrics, Progress, RunRecord
+from cache.store import own_store
+from compression.checkpoint import checkpoint_info, write_checkpoint
+from compression.dataset import Dataset, open_dataset
+from compression.detector import Detector, file_sha256, needs_training, open_detector, read_checkpoint, with_classes
 from compression.environment import check_device, commit, describe_environment
-from compression.errors import ModelError, SpecError, TrimboardError
+from compression.errors import ModelError, TrimboardError
 from compression.evaluation import evaluate
 from compression.finetune import fine_tune
-from compression.home import home, run_folder
-from compression.levels import ORIGINAL, target_of
+from compression.home import run_folder
+from compression.levels import ORIGINAL, resolve_target, target_of
 from compression.planner import Planner, PruningPlan
 from compression.spec import (
     DEFAULT_BATCH,
@@ -47,9 +42,6 @@ CHECKPOINT = "checkpoint"
 TRAINING_FOLDER = "training"
 _TRAINING = "fine-tuning"
 
-# Raise when what is noted in a checkpoint changes its form.
-CHECKPOINT_INFO_VERSION = 1
-
 Tell = Callable[[Progress], None]
 
 
@@ -68,123 +60,8 @@ class Outcome:
     checkpoint: Path | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pruned:
-    """What `prune` gives back: a pruned, not yet trained model and the plan it followed."""
-
-    module: DetectionModel
-    plan: PruningPlan
-
-
 def silent(progress: Progress) -> None:
     """The teller of a caller who does not listen."""
-
-
-def plan(
-    model: str,
-    *,
-    level: int | None = None,
-    target: Target | None = None,
-    imgsz: int = DEFAULT_IMGSZ,
-    data: str | None = None,
-) -> PlanRecord:
-    """What would be cut from a model, exactly, with no training.
-
-    Args:
-        model: catalog name, .yaml, or the path of a .pt.
-        level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
-        imgsz: side of the square input, pixels.
-        data: data set whose number of classes the model shall have; the model's own where None.
-
-    Raises:
-        TrimboardError: the model, level, target or data set cannot be used.
-    """
-    return plan_all(model, {level: _target(level, target)}, imgsz=imgsz, data=data)[0]
-
-
-def plan_all(
-    model: str, targets: dict[int | None, Target], *, imgsz: int = DEFAULT_IMGSZ, data: str | None = None
-) -> list[PlanRecord]:
-    """Plans of several levels of one model, which is opened and traced once; kept in the store.
-
-    Args:
-        model: catalog name, .yaml, or the path of a .pt.
-        targets: level (None for a custom target) to the costs to keep.
-        imgsz: side of the square input, pixels.
-        data: data set whose number of classes the model shall have; the model's own where None.
-
-    Raises:
-        TrimboardError: the model, a target or the data set cannot be used.
-    """
-    names = class_names(data) if data is not None else None
-    detector = open_detector(model, nc=len(names) if names else None)
-    module = detector.module if names is None else _with_classes(detector, names)
-    start = time.perf_counter()
-    planner = Planner(module, imgsz)
-    opened = time.perf_counter() - start
-    records = []
-    for level, target in targets.items():
-        pruning = planner.plan(target)
-        record = PlanRecord(
-            model=detector.label,
-            imgsz=imgsz,
-            nc=len(module.names),
-            level=level,
-            target=target,
-            before=pruning.before,
-            after=pruning.after,
-            layers=pruning.layers,
-            seconds=round(opened + pruning.seconds, 3),
-            warnings=pruning.warnings,
-        )
-        if level is not None:
-            key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
-            _store().save_plan(key, record)
-        records.append(record)
-    return records
-
-
-def prune(
-    model: str,
-    *,
-    out: Path | None = None,
-    level: int | None = None,
-    target: Target | None = None,
-    imgsz: int = DEFAULT_IMGSZ,
-    seed: int = DEFAULT_SEED,
-) -> Pruned:
-    """Cut a model, without training it.
-
-    Args:
-        model: catalog name, .yaml, or the path of a .pt.
-        out: where to save a checkpoint that plain Ultralytics loads; None saves nothing.
-        level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
-        imgsz: side of the square input at which the GFLOPs are counted, pixels.
-        seed: of the random weights of a .yaml.
-
-    Raises:
-        TrimboardError: the model, level or target cannot be used.
-    """
-    wanted = _target(level, target)
-    if out is not None:
-        _check_writable(out)
-    detector = open_detector(model, seed=seed)
-    planner = Planner(detector.module, imgsz)
-    pruning = planner.plan(wanted)
-    module = apply_plan(detector.module, planner.trace, pruning)
-    if out is not None:
-        content = {
-            "level": level,
-            "target": asdict(wanted),
-            "imgsz": imgsz,
-            "before": asdict(pruning.before),
-            "after": asdict(pruning.after),
-            "layers": [asdict(row) for row in pruning.layers],
-        }
-        write_checkpoint(module, out, _info(detector.label, content))
-    return Pruned(module=module, plan=pruning)
 
 
 def compress(
@@ -230,7 +107,7 @@ def compress(
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    wanted = _target(level, target)
+    wanted = resolve_target(level, target)
     check_device(device)
     tell(Progress(stage="dataset"))
     dataset = open_dataset(data)
@@ -256,61 +133,10 @@ def compress(
     return _Run(spec, dataset, tell, log_file).outcome(detector)
 
 
-@lru_cache(maxsize=1)
-def _store_in(folder: Path) -> Store:
-    return Store()
-
-
-def _store() -> Store:
-    """The store of the data folder, opened once."""
-    return _store_in(home())
-
-
-def _check_writable(file: Path) -> None:
-    """Refuse a place for a checkpoint before any work is done for it."""
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise SpecError(f"{str(file)!r} cannot be written; give a file name in a folder that exists and is yours.")
-    if file.suffix != ".pt":
-        raise SpecError(f"{str(file)!r} does not end in .pt; Ultralytics loads no other checkpoint.")
-
-
-def _target(level: int | None, target: Target | None) -> Target:
-    if (level is None) == (target is None):
-        raise SpecError("Give either a level from 0 to 5 or a target of GFLOPs and parameters to keep.")
-    return target if target is not None else target_of(level if level is not None else ORIGINAL)
-
-
 def _head(detector: Detector, head: HeadName | None) -> HeadName:
     if head == "e2e" and not detector.has_e2e_head:
         raise ModelError(f"{detector.label!r} has no end-to-end head; measure it with --head nms.")
     return head or ("e2e" if detector.has_e2e_head else "nms")
-
-
-def _needs_training(detector: Detector, nc: int) -> bool:
-    return detector.file is None or len(detector.module.names) != nc
-
-
-def _with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
-    """The model with one output a class; weights that fit are kept, as Ultralytics does before a training.
-
-    Raises:
-        ModelError: the model was pruned, so that its yaml does not describe it.
-    """
-    if len(detector.module.names) == len(names):
-        return detector.module
-    if detector.info:
-        raise ModelError(
-            f"{detector.label!r} was compressed for {len(detector.module.names)} classes and the data set has "
-            f"{len(names)}; compress its original on this data set."
-        )
-    module = DetectionModel(copy.deepcopy(detector.module.yaml), nc=len(names), verbose=False)
-    module.names, module.args = dict(names), detector.module.args
-    module.load(detector.module, verbose=False)
-    return module.eval()
-
-
-def _info(label: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {"version": CHECKPOINT_INFO_VERSION, "label": label, **content}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +152,7 @@ class StoreTeller:
     further: Tell
 
     def __call__(self, progress: Progress) -> None:
-        _store().tell(self.key, progress)
+        own_store().tell(self.key, progress)
         self.further(progress)
 
 
@@ -345,35 +171,35 @@ class _Run:
         """The stored result where there is one, else a new one."""
         cached = self._cached(detector)
         if cached:
-            return Outcome(record=cached, cached=True, checkpoint=_store().artifact_path(cached))
+            return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered():
-            if _needs_training(detector, self.dataset.nc):
+            if needs_training(detector, self.dataset.nc):
                 detector = self._train_original(detector)
             record = self._measure_original(detector)
             if self.asked.level != ORIGINAL:
                 record = self._compress(detector, record)
-        return Outcome(record=record, cached=False, checkpoint=_store().artifact_path(record))
+        return Outcome(record=record, cached=False, checkpoint=own_store().artifact_path(record))
 
     def _cached(self, detector: Detector) -> RunRecord | None:
-        if _needs_training(detector, self.dataset.nc):
-            trained = _store().find(self._training_spec().key)
-            checkpoint = _store().artifact_path(trained) if trained else None
+        if needs_training(detector, self.dataset.nc):
+            trained = own_store().find(self._training_spec().key)
+            checkpoint = own_store().artifact_path(trained) if trained else None
             if checkpoint is None:
                 return None
             detector = open_detector(str(checkpoint))
         spec = self._original_spec(detector) if self.asked.level == ORIGINAL else self._spec_of(detector)
-        return _store().find(spec.key)
+        return own_store().find(spec.key)
 
     @contextmanager
     def _registered(self) -> Iterator[None]:
         """Note the run as running, and how it ended."""
-        _store().begin_run(self.asked, pid=os.getpid(), log_file=self.log_file)
+        own_store().begin_run(self.asked, pid=os.getpid(), log_file=self.log_file)
         try:
             yield
         except BaseException as error:
-            _store().end_run(self.asked.key, "failed", _reason(error))
+            own_store().end_run(self.asked.key, "failed", _reason(error))
             raise
-        _store().end_run(self.asked.key, "done")
+        own_store().end_run(self.asked.key, "done")
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -408,10 +234,10 @@ class _Run:
         """Train a model that does not know the data set's classes yet; its checkpoint is what is cut then."""
         spec = self._training_spec()
         folder = run_folder(spec.key)
-        found = _store().find(spec.key)
-        stored = _store().artifact_path(found) if found else None
+        found = own_store().find(spec.key)
+        stored = own_store().artifact_path(found) if found else None
         if stored is None:
-            module = _with_classes(detector, self.dataset.names)
+            module = with_classes(detector, self.dataset.names)
             module.names = dict(self.dataset.names)
             start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
             write_checkpoint(module, start, {})
@@ -429,7 +255,7 @@ class _Run:
 
     def _measure_original(self, detector: Detector) -> RunRecord:
         spec = self._original_spec(detector)
-        found = _store().find(spec.key)
+        found = own_store().find(spec.key)
         if found:
             return found
         assert detector.file is not None
@@ -512,7 +338,7 @@ class _Run:
         if curve or spec.level != ORIGINAL:
             module, _ = read_checkpoint(checkpoint)
             handed_on = replace(record, spec=spec.without_places())
-            write_checkpoint(module, checkpoint, _info(detector.label, handed_on.to_dict()))
+            write_checkpoint(module, checkpoint, checkpoint_info(detector.label, handed_on.to_dict()))
         artifact = Artifact(
             name=CHECKPOINT,
             file=checkpoint.name,
@@ -521,7 +347,7 @@ class _Run:
         )
         record = replace(record, artifacts=(artifact,))
         self.tell(Progress(stage="saving"))
-        _store().save(record)
+        own_store().save(record)
         return record
 
     def _name_warnings(self, detector: Detector) -> list[str]:

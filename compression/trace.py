@@ -184,14 +184,15 @@ _STAND_INS: dict[type[nn.Module], Callable[..., Any]] = {
 
 def make_traceable(model: DetectionModel) -> DetectionModel:
     """A copy of a detector whose blocks run their stand-ins; the model itself is left as it is."""
-    traced = copy.deepcopy(model).eval().requires_grad_(True)
+    traced = copy.deepcopy(model).requires_grad_(True)
     for module in list(traced.modules()):
         for block_type, forward in _STAND_INS.items():
             if isinstance(module, block_type):
                 module.forward = MethodType(forward, module)
         if isinstance(module, C2f | C2PSA):
             module.cv1 = _Halves(module.cv1)
-    return traced
+    # With the new layers in it: BatchNorm in training refuses a single position, which is what P6 has at 64 pixels.
+    return traced.eval()
 
 
 def trace(model: DetectionModel) -> Trace:
