@@ -275,7 +275,7 @@ class Progress:
     """How far a run is, as it tells itself.
 
     Attributes:
-        stage: "dataset", "original", "pruning", "fine-tuning", "measuring" or "saving".
+        stage: what is being done, in words that can be shown.
         epoch: epochs finished in this stage, 0 where it has none.
         epochs: epochs planned in this stage, 0 where it has none.
         eta_seconds: expected time to the end of the stage; None while unknown.

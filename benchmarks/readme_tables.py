@@ -1,0 +1,49 @@
+"""Print the README's tables of the results that the repository ships, as Markdown.
+
+python benchmarks/readme_tables.py
+"""
+
+from __future__ import annotations
+
+from cache.comparison import change_pct
+from cache.record import RunRecord
+from cache.shipped import SHIPPED, load_shipped
+
+TITLES = {
+    "shapes": "yolo26n on `shapes` (drawn on first use: 10 classes, 500 + 150 images), 320 pixels",
+    "bccd": "yolo26n on BCCD (microscope images of blood cells: 3 classes, 205 + 87 images), 320 pixels",
+}
+
+
+def main() -> None:
+    records = [item.record for item in load_shipped(SHIPPED).by_key.values()]
+    for data, title in TITLES.items():
+        print(f"{title}:\n")
+        print("| Level | GFLOPs | Parameters | mAP50-95 | Change | mAP50 | Precision | Recall | Before training |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        levels = [record for record in records if record.data == data]
+        for record in sorted(levels, key=lambda record: record.level or 0):
+            print(_row(record))
+        print()
+
+
+def _row(record: RunRecord) -> str:
+    costs, metrics = record.costs, record.metrics
+    change = change_pct(record.metrics_original.map50_95, metrics.map50_95)
+    pruned = record.metrics_pruned
+    cells = [
+        str(record.level),
+        f"{costs.gflops:.3f}",
+        f"{costs.params:,}",
+        f"{metrics.map50_95:.3f}",
+        f"{change:+.1f}%" if record.level else "",
+        f"{metrics.map50:.3f}",
+        f"{metrics.precision:.3f}",
+        f"{metrics.recall:.3f}",
+        f"{pruned.map50_95:.3f}" if pruned else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+"""Explore: what each compression level of a model saves, and what it costs in accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from cache.comparison import published_table, to_csv
+from cache.record import PlanRecord, RunRecord
+from cache.store import Store
+from compression.errors import DatasetError
+from compression.levels import LEVELS, target_of
+from pages.parts import formats, frame
+from pages.parts.choices import Choices, architecture_of, choices_of
+from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of
+from pages.parts.heatmap import heatmap, most_cut
+from pages.parts.launch import LaunchOptions, launch_form
+from pages.parts.legend import legend_html, scale_html
+from pages.parts.outcome import COST_LABELS, HELP, METRIC_LABELS, MetricName, Outcome, cards, deployed, outcome_of
+from pages.parts.planning import PlanQuestion, find_plans, show_planning
+from pages.parts.plots import CONFIG, draw_heatmap, draw_tradeoff
+from pages.parts.progress import Subject
+from pages.parts.results import known_dataset_names, open_store
+from pages.parts.runs import show_runs
+from pages.parts.series import CHECKPOINT, Series, series_of
+from pages.parts.source import source_of
+from pages.parts.tradeoff import Neighbours, focus, neighbours_of, tradeoff
+
+_WHOLE_FAMILY = "Show every unpruned model of the family, not only the surroundings of the levels."
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What was chosen above the slider; dragging the slider reads nothing of it again.
+
+    Attributes:
+        store: for what changes while the page is open: plans and runs.
+        model: label.
+        data: name of the data set.
+        records: all results of that model on that data set.
+        series: the chosen conditions; None if nothing is measured.
+        neighbours: what the series is compared with.
+        plans: plans of levels that were not measured.
+        question: what to ask the planner; None where the data set's classes are unknown.
+        options: what the form for a run offers; None where the data set is not on this machine.
+        problem: why a run or a plan is not possible here; empty if both are.
+        given_path: of the data set, as the user typed it; empty if he did not.
+        subject: whose runs are shown.
+    """
+
+    store: Store
+    model: str
+    data: str
+    records: list[RunRecord]
+    series: Series | None
+    neighbours: Neighbours
+    plans: dict[int, PlanRecord]
+    question: PlanQuestion | None
+    options: LaunchOptions | None
+    problem: str
+    given_path: str
+    subject: Subject
+
+    @property
+    def unmeasured(self) -> list[int]:
+        """Levels without a result in this series."""
+        return [level for level in LEVELS if self.series is None or level not in self.series.levels]
+
+
+def main() -> None:
+    """Draw the page."""
+    frame.begin("Explore")
+    st.title("How far can you compress this detector?")
+    st.markdown(
+        "Trimboard removes channels from a YOLO model, fine-tunes what is left and measures it. Level 0 is the "
+        "original; level 5 gives up a quarter of its parameters and 22% of its GFLOPs. Drag the slider to see what "
+        "each level saves and what it costs in accuracy."
+    )
+    store, records = open_store()
+    if not any(record.provenance == "measured" for record in records):
+        st.info(
+            "Nothing has been measured yet. Choose a model and a data set: exact costs of each level come from a plan "
+            "in seconds, and the button below starts the first measurement.",
+            icon=":material/info:",
+        )
+    view = _choose(store, records)
+    _draw_level(view)
+
+
+def _choose(store: Store, records: list[RunRecord]) -> View:
+    choices = choices_of(records, known_dataset_names())
+    _tell_unknown_parameters(choices)
+    left, middle, right = st.columns([2, 2, 4])
+    model = left.selectbox(
+        "Model", choices.models, choices.models.index(choices.model), key="model", bind="query-params"
+    )
+    data = middle.selectbox(
+        "Data set",
+        choices.datasets,
+        choices.datasets.index(choices.data),
+        key="data",
+        bind="query-params",
+    )
+    mine = [record for record in records if record.model == model and record.data == data]
+    all_series = series_of(mine)
+    labels = [series.label for series in all_series]
+    with right:
+        label = st.selectbox(
+            "Conditions",
+            labels or ["nothing measured"],
+            key="conditions",
+            bind="query-params",
+            disabled=len(labels) < 2,
+        )
+    series = all_series[labels.index(label)] if label in labels else None
+    on_same_data = [record for record in records if record.data == data]
+    return _view(store, model, data, series, mine, on_same_data, architecture_of(model, records))
+
+
+def _view(
+    store: Store,
+    model: str,
+    data: str,
+    series: Series | None,
+    mine: list[RunRecord],
+    on_same_data: list[RunRecord],
+    architecture: str,
+) -> View:
+    neighbours = neighbours_of(architecture, series, on_same_data)
+    imgsz = image_size(data, series, neighbours)
+    source = source_of(series, store.artifact_path)
+    question, options, problem = None, None, ""
+    given = str(st.session_state.get(_path_key(data)) or "").strip()
+    try:
+        found = find_data(data, given, on_same_data)
+    except DatasetError as error:
+        problem = str(error)
+    else:
+        question = plan_question(source, architecture, found, imgsz)
+        options = launch_options(source, architecture, found, imgsz, series)
+    unmeasured = [level for level in LEVELS if series is None or level not in series.levels]
+    return View(
+        store=store,
+        model=model,
+        data=data,
+        records=mine,
+        series=series,
+        neighbours=neighbours,
+        plans=find_plans(store, question, unmeasured) if question else {},
+        question=question,
+        options=options,
+        problem=problem,
+        given_path=given,
+        subject=subject_of(model, data, mine, options),
+    )
+
+
+def _path_key(data: str) -> str:
+    return f"path-of-{data}"
+
+
+def _tell_unknown_parameters(choices: Choices) -> None:
+    """A link may name what is not here; the select boxes fall back silently, so the page says it."""
+    for name, noun, known in (("model", "model", choices.models), ("data", "data set", choices.datasets)):
+        asked = st.query_params.get(name)
+        if asked is not None and asked not in known:
+            st.warning(f"This link asks for the {noun} “{asked}”, which is not known here; another is shown instead.")
+
+
+@st.fragment
+def _draw_level(view: View) -> None:
+    """Everything that follows the slider."""
+    with st.container(key="controls"):
+        level = st.slider("Compression level", LEVELS[0], LEVELS[-1], LEVELS[2], key="level", bind="query-params")
+        st.caption(_aim(level))
+    outcome = outcome_of(level, view.series, view.plans.get(level))
+    _draw_cards(outcome)
+    _draw_footnote(view, outcome)
+    show_runs(view.store, view.subject, view.unmeasured)
+    if outcome.record is None:
+        _draw_unmeasured(view, level, outcome)
+    _draw_tradeoff(view, level, outcome)
+    _draw_heatmap(view, level, outcome)
+    left, right = st.columns([5, 4], gap="large")
+    with left:
+        _draw_table(view, outcome)
+    with right:
+        _draw_downloads(view, outcome)
+    if outcome.record is not None and view.options is not None:
+        with st.expander("Measure this level again, with other settings"):
+            launch_form(level, view.options)
+
+
+def _aim(level: int) -> str:
+    target = target_of(level)
+    cut = [(1 - (part or 1)) * 100 for part in (target.params_kept, target.gflops_kept)]
+    return f"Level {level} aims at {cut[0]:g}% fewer parameters and {cut[1]:g}% fewer GFLOPs."
+
+
+def _draw_cards(outcome: Outcome) -> None:
+    with st.container(key="cards"):
+        for card in cards(outcome):
+            if card.change is None:
+                st.metric(
+                    card.label,
+                    card.value,
+                    f"original {card.original}",
+                    delta_color="off",
+                    delta_arrow="off",
+                    help=HELP[card.name],
+                    border=True,
+                )
+            else:
+                unchanged = card.change == formats.NO_CHANGE
+                st.metric(
+                    card.label,
+                    card.value,
+                    card.change,
+                    delta_color="off" if unchanged else "inverse" if card.lower_is_better else "normal",
+                    delta_arrow="off" if unchanged else "auto",
+                    delta_description=f"from {card.original}",
+                    help=HELP[card.name],
+                    border=True,
+                )
+
+
+def _draw_footnote(view: View, outcome: Outcome) -> None:
+    graph = deployed(outcome)
+    parts = ["GFLOPs and parameters above: training graph, as published."]
+    if graph:
+        parts.append(f"Deployed (fused, one head): {graph}.")
+    if outcome.record is not None:
+        parts.append(_provenance(outcome.record))
+    st.caption(" ".join(parts))
+    for warning in outcome.warnings:
+        st.warning(warning, icon=":material/warning:")
+
+
+def _provenance(record: RunRecord) -> str:
+    heads = {"e2e": "end-to-end head (e2e)", "nms": "one-to-many head with NMS (nms)"}
+    gpu = record.environment.get("gpu", "none")
+    hardware = gpu if gpu != "none" else record.environment.get("processor")
+    where = f" on {hardware}" if hardware else ""
+    return f"Accuracy: {heads[record.head]}, {record.imgsz} px, measured {formats.day(record.created)}{where}."
+
+
+def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
+    missing = [one for one in view.unmeasured if one not in view.plans]
+    with st.container(border=True, key="unmeasured"):
+        st.subheader(f"Level {level} is not measured yet", anchor=False)
+        if outcome.costs is not None:
+            st.markdown("The costs above and the heatmap below are exact, from the plan. The accuracy needs a run.")
+        if view.question is not None and missing:
+            show_planning(view.store, view.question, missing)
+        if view.options is not None:
+            launch_form(level, view.options)
+        else:
+            st.warning(view.problem, icon=":material/folder_off:")
+        if view.options is None or view.given_path:
+            path = st.text_input(
+                f"Path of the data.yaml of {view.data}", key=_path_key(view.data), persist_state="session"
+            )
+            if (path or "").strip() != view.given_path:
+                st.rerun()
+
+
+def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
+    st.subheader("Accuracy against cost", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        metric = _choose_metric()
+        whole = st.toggle("Whole family", key="family", bind="query-params", help=_WHOLE_FAMILY)
+    planned = outcome.costs if outcome.record is None else None
+    data = [
+        tradeoff(view.series, view.neighbours, cost=cost, metric=metric, level=level, planned=planned)
+        for cost in COST_LABELS
+    ]
+    if not any(one.measured or one.siblings_published or one.published or one.custom for one in data):
+        st.info(f"No accuracy is known here yet. The first measured level of {view.model} on {view.data} appears here.")
+        return
+    st.html(legend_html(data[0]))
+    for column, one in zip(st.columns(2, gap="medium"), data, strict=True):
+        with column:
+            figure = draw_tradeoff(one, None if whole else focus(one))
+            st.plotly_chart(figure, key=f"tradeoff-{one.cost}", config=CONFIG, width="stretch")
+    notes = [view.neighbours.left_out]
+    if not (view.neighbours.siblings or view.neighbours.siblings_published):
+        notes.append(
+            f"No unpruned sibling of {view.model} is measured on {view.data} under these conditions, so the line that "
+            "smaller stock models would give is missing."
+        )
+    if any(notes):
+        st.caption(" ".join(filter(None, notes)))
+
+
+def _choose_metric() -> MetricName:
+    by_label = {label: name for name, label in METRIC_LABELS.items()}
+    label = st.segmented_control(
+        "Accuracy as",
+        list(by_label),
+        default=METRIC_LABELS["map50_95"],
+        required=True,
+        key="metric",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    return by_label[label or METRIC_LABELS["map50_95"]]
+
+
+def _draw_heatmap(view: View, level: int, outcome: Outcome) -> None:
+    st.subheader("Which layers are cut", anchor=False)
+    outcomes = [outcome_of(one, view.series, view.plans.get(one)) for one in LEVELS]
+    data = heatmap({one.level: one.layers for one in outcomes})
+    if not data.layers:
+        st.info("The layers appear here as soon as a level is planned or measured.")
+        return
+    st.html(scale_html(data))
+    st.plotly_chart(draw_heatmap(data, level=level), key="heatmap", config=CONFIG, width="stretch")
+    st.caption(most_cut(outcome.layers) or "This level has no layers to show yet.")
+
+
+def _draw_table(view: View, outcome: Outcome) -> None:
+    st.subheader("Before and after", anchor=False)
+    if outcome.record is not None:
+        st.table(published_table(outcome.record), border="horizontal", hide_index=True)
+    published = [record for record in view.neighbours.published if record.level == outcome.level]
+    for record in published:
+        st.markdown(f"**Published**, not measured here: {record.source}")
+        st.table(published_table(record), border="horizontal", hide_index=True)
+    if outcome.record is None and not published:
+        st.info(f"Level {outcome.level} has no measured accuracy to compare yet.")
+
+
+def _draw_downloads(view: View, outcome: Outcome) -> None:
+    st.subheader("Take it with you", anchor=False)
+    records = view.records
+    st.download_button(
+        "Export comparison CSV",
+        data=lambda: to_csv(records),
+        file_name=f"trimboard-{view.model}-{view.data}.csv",
+        mime="text/csv",
+        icon=":material/table_view:",
+        on_click="ignore",
+        disabled=not records,
+        key="csv",
+    )
+    st.caption("All levels side by side, measured and published in a column of their own.")
+    if outcome.record is not None:
+        _draw_checkpoint(view.store, outcome.record)
+
+
+def _draw_checkpoint(store: Store, record: RunRecord) -> None:
+    artifact = next((item for item in record.artifacts if item.name == CHECKPOINT), None)
+    path = store.artifact_path(record)
+    if artifact is None or path is None:
+        st.caption("The checkpoint of this level is not on this machine.")
+        return
+    st.download_button(
+        f"Download level {record.level} checkpoint ({formats.size(artifact.size_bytes)})",
+        # Read when it is asked for, not whenever the slider moves.
+        data=path.read_bytes,
+        file_name=artifact.file,
+        mime="application/octet-stream",
+        icon=":material/download:",
+        on_click="ignore",
+        key="checkpoint",
+    )
+    st.caption(f'Plain Ultralytics loads it: `YOLO("{artifact.file}")`. SHA-256 `{artifact.sha256}`')
+
+
+main()

@@ -1,0 +1,61 @@
+"""What can be chosen on a page: models and data sets with results first, then those that could be measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cache.record import RunRecord
+from compression.levels import LEVELS
+from compression.models import CATALOG
+
+# Where nothing is measured yet, the page opens on what a newcomer can run soonest.
+BUILT_IN_DATA = "shapes"
+FALLBACK = ("yolo26n", BUILT_IN_DATA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the select boxes offer, and what they show first.
+
+    Attributes:
+        models: labels; measured ones first.
+        datasets: names; measured ones first.
+        model: to begin with.
+        data: to begin with.
+    """
+
+    models: tuple[str, ...]
+    datasets: tuple[str, ...]
+    model: str
+    data: str
+
+
+def choices_of(records: Iterable[RunRecord], known_datasets: Sequence[str]) -> Choices:
+    """Begin on the combination with most measured levels; of several the newest.
+
+    Args:
+        records: all results.
+        known_datasets: names that need no path.
+    """
+    records = list(records)
+    measured = [record for record in records if record.provenance == "measured"]
+    levels = {(record.model, record.data, record.level) for record in measured if record.level in LEVELS}
+    n_measured = Counter((model, data) for model, data, _ in levels)
+    newest = {(record.model, record.data): record.created for record in sorted(measured, key=lambda r: r.created)}
+    model, data = max(newest, key=lambda pair: (n_measured[pair], newest[pair]), default=FALLBACK)
+    ranked = [model for (model, _), _ in n_measured.most_common()] + [record.model for record in measured]
+    on = [data for (_, data), _ in n_measured.most_common()] + [record.data for record in measured]
+    published = [record.data for record in records if record.provenance == "published"]
+    return Choices(
+        models=tuple(dict.fromkeys((*ranked, *CATALOG))),
+        datasets=tuple(dict.fromkeys((*on, BUILT_IN_DATA, *published, *known_datasets))),
+        model=model,
+        data=data,
+    )
+
+
+def architecture_of(model: str, records: Iterable[RunRecord]) -> str:
+    """The catalog name behind a model's label, as its results tell; the label itself where there are none."""
+    return next((record.architecture for record in records if record.model == model), model)

@@ -1,0 +1,57 @@
+"""What every page shares: browser tab, style, name and menu. Each page calls `begin` first.
+
+Streamlit runs a page's file directly on a deep link, past `app.py`; a frame that every page draws itself is the same on
+a first visit, a reload and a deep link.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = {"pages/explore.py": "Explore"}
+ICON = Path(__file__).parent / "icon.png"
+
+_STYLE = """
+<style>
+.stMainBlockContainer { max-width: 1240px; padding: 1.25rem 1.5rem 4rem; }
+.stAppHeader { background: transparent; pointer-events: none; }
+.stAppHeader * { pointer-events: auto; }
+h1 { letter-spacing: -0.02em; }
+.st-key-frame-menu { border-bottom: 1px solid rgba(138, 147, 160, 0.25); padding-bottom: 0.4rem; }
+.trimboard-name { display: flex; align-items: center; gap: 0.55rem; font-weight: 650; font-size: 1.05rem; }
+.trimboard-legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.4rem; font-size: 0.85rem; }
+.trimboard-legend span { display: inline-flex; align-items: center; gap: 0.45rem; }
+.stMetric { font-variant-numeric: tabular-nums; }
+[data-testid="stMetricValue"] { letter-spacing: -0.01em; }
+/* Six cards in a row on a wide screen, three on a tablet, two on a phone. */
+.st-key-cards { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.75rem; }
+@media (max-width: 1100px) { .st-key-cards { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
+@media (max-width: 640px) {
+  .st-key-cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
+  .stMainBlockContainer { padding: 1rem 0.9rem 3rem; }
+}
+</style>
+"""
+
+_NAME = (
+    '<div class="trimboard-name"><img alt="" width="22" height="22" src="data:image/png;base64,{icon}">Trimboard</div>'
+)
+
+
+def begin(title: str) -> None:
+    """Set up the browser tab and draw the head of a page.
+
+    Args:
+        title: of the page, as in the menu.
+    """
+    st.set_page_config(
+        page_title=f"{title} · Trimboard", page_icon=ICON, layout="wide", initial_sidebar_state="collapsed"
+    )
+    st.html(_STYLE)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="frame-menu"):
+        st.html(_NAME.format(icon=b64encode(ICON.read_bytes()).decode()), width="content")
+        for page, label in PAGES.items():
+            st.page_link(page, label=label, query_params=st.query_params.to_dict())

@@ -1,0 +1,62 @@
+"""Legends beside the plots, so that no plot gives up room for its own."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from pages.parts.heatmap import Heatmap
+from pages.parts.plots import ACCENT, FAINTEST, NEUTRAL, PUBLISHED
+from pages.parts.tradeoff import Tradeoff
+
+
+def legend_html(data: Tradeoff) -> str:
+    """The legend of what a plot shows, as HTML with inline drawings."""
+    entries = [
+        (data.measured, _line(ACCENT, "", _dot(ACCENT)), "measured levels, 0 = original"),
+        (data.chosen, _ring(ACCENT), "chosen level"),
+        (data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
+        (data.custom, _square(ACCENT), "custom targets, measured"),
+        (data.siblings, _line(NEUTRAL, "6 3", _dot(NEUTRAL)), "unpruned siblings, measured"),
+        (data.siblings_published, _line(NEUTRAL, "2 3", _diamond(NEUTRAL)), "unpruned siblings, published"),
+        (data.published, _diamond(PUBLISHED), "compressed, published"),
+    ]
+    items = (f"<span>{_svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
+    return f'<div class="trimboard-legend">{"".join(items)}</div>'
+
+
+def scale_html(data: Heatmap) -> str:
+    """The colour scale of a heatmap, as HTML."""
+    drawing = (
+        f'<linearGradient id="s"><stop stop-color="{ACCENT}" stop-opacity="{FAINTEST}"/>'
+        f'<stop offset="1" stop-color="{ACCENT}"/></linearGradient>'
+        '<rect width="120" height="14" rx="3" fill="url(#s)"/>'
+    )
+    text = f"0% {_svg(drawing, 120)} {data.ceiling_pct:g}% of a layer's output channels removed"
+    return f'<div class="trimboard-legend"><span>{text}</span></div>'
+
+
+def _svg(drawing: str, width: int = 30) -> str:
+    # As an image: Streamlit takes inline drawings out of HTML.
+    size = f'width="{width}" height="14"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} 14">{drawing}</svg>'
+    return f'<img alt="" {size} src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
+
+
+def _line(colour: str, dashes: str, marker: str) -> str:
+    return f'<path d="M1 7H29" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>{marker}'
+
+
+def _dot(colour: str) -> str:
+    return f'<circle cx="15" cy="7" r="4" fill="{colour}"/>'
+
+
+def _ring(colour: str) -> str:
+    return f'<circle cx="15" cy="7" r="5.5" fill="none" stroke="{colour}" stroke-width="2.5"/>'
+
+
+def _square(colour: str) -> str:
+    return f'<rect x="11" y="3" width="8" height="8" fill="{colour}"/>'
+
+
+def _diamond(colour: str) -> str:
+    return f'<path d="M15 2L20 7L15 12L10 7Z" fill="none" stroke="{colour}" stroke-width="2"/>'

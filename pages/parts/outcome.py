@@ -1,0 +1,155 @@
+"""What is known about one level: a measurement, or a plan with exact costs and no accuracy yet; and its cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from cache.record import Costs, LayerRow, Metrics, PlanRecord, RunRecord
+from pages.parts import formats
+from pages.parts.series import Series
+
+MetricName = Literal["map50_95", "map50", "precision", "recall"]
+CostName = Literal["gflops", "params"]
+
+METRIC_LABELS: dict[MetricName, str] = {
+    "map50_95": "mAP50-95",
+    "map50": "mAP50",
+    "precision": "Precision",
+    "recall": "Recall",
+}
+COST_LABELS: dict[CostName, str] = {"gflops": "GFLOPs", "params": "Parameters"}
+
+HELP: dict[MetricName | CostName, str] = {
+    "map50_95": "Mean average precision over IoU thresholds 0.5 to 0.95: how well boxes are found and placed. "
+    "0 to 1, higher is better.",
+    "map50": "Mean average precision at IoU 0.5: how well objects are found, loosely placed. 0 to 1, higher is better.",
+    "precision": "Part of the reported boxes that are right, at the confidence of best F1. 0 to 1, higher is better.",
+    "recall": "Part of the objects that are found, at the confidence of best F1. 0 to 1, higher is better.",
+    "gflops": "Billions of floating-point operations an image (2 x multiply-adds), training graph. Lower is better.",
+    "params": "Weights of the training graph, in millions. Lower is better.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One level, measured or planned.
+
+    Attributes:
+        level: 1 to 5.
+        costs_original: of level 0; None while neither a result nor a plan is there.
+        costs: of this level; likewise.
+        metrics_original: of level 0; None if not measured.
+        metrics: of this level; None if not measured.
+        layers: one row a layer; empty if unknown.
+        warnings: what the reader of the figures must know, a sentence each.
+        record: the measurement, if there is one.
+    """
+
+    level: int
+    costs_original: Costs | None = None
+    costs: Costs | None = None
+    metrics_original: Metrics | None = None
+    metrics: Metrics | None = None
+    layers: tuple[LayerRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+    record: RunRecord | None = None
+
+
+def outcome_of(level: int, series: Series | None, plan: PlanRecord | None) -> Outcome:
+    """The measurement of a level if the series has one, otherwise what the plan tells."""
+    record = series.levels.get(level) if series else None
+    if record is not None:
+        return Outcome(
+            level=level,
+            costs_original=record.costs_original,
+            costs=record.costs,
+            metrics_original=record.metrics_original,
+            metrics=record.metrics,
+            layers=record.layers,
+            warnings=record.warnings,
+            record=record,
+        )
+    original = series.any_record.metrics_original if series else None
+    if plan is None:
+        known = series.any_record.costs_original if series else None
+        return Outcome(level=level, costs_original=known, metrics_original=original)
+    return Outcome(
+        level=level,
+        costs_original=plan.before,
+        costs=plan.after,
+        metrics_original=original,
+        layers=plan.layers,
+        warnings=plan.warnings,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One figure with its change against level 0.
+
+    Attributes:
+        name: of the metric or cost.
+        label: as it is shown.
+        value: as it is shown, with unit.
+        change: relative, as it is shown; None where it cannot be told.
+        original: level 0, as it is shown.
+        lower_is_better: True of costs.
+    """
+
+    name: MetricName | CostName
+    label: str
+    value: str
+    change: str | None
+    original: str
+    lower_is_better: bool
+
+
+def cards(outcome: Outcome) -> list[Card]:
+    """The six cards: accuracy, then costs, then the two parts of accuracy."""
+    return [
+        _metric_card("map50_95", outcome),
+        _metric_card("map50", outcome),
+        _cost_card("gflops", outcome, formats.gflops),
+        _cost_card("params", outcome, formats.params),
+        _metric_card("precision", outcome),
+        _metric_card("recall", outcome),
+    ]
+
+
+def _metric_card(name: MetricName, outcome: Outcome) -> Card:
+    before = getattr(outcome.metrics_original, name, None)
+    after = getattr(outcome.metrics, name, None)
+    return Card(
+        name=name,
+        label=METRIC_LABELS[name],
+        value=formats.accuracy(after),
+        change=formats.change(before, after),
+        original=formats.accuracy(before),
+        lower_is_better=False,
+    )
+
+
+def _cost_card(name: CostName, outcome: Outcome, write: Callable[[float | None], str]) -> Card:
+    before = getattr(outcome.costs_original, name, None)
+    after = getattr(outcome.costs, name, None)
+    return Card(
+        name=name,
+        label=COST_LABELS[name],
+        value=write(after),
+        change=formats.change(before, after),
+        original=write(before),
+        lower_is_better=True,
+    )
+
+
+def deployed(outcome: Outcome) -> str | None:
+    """One line on the deployed graph, "5.41 → 4.22 GFLOPs, 2.38 M → 1.80 M parameters"; None where unknown."""
+    before, after = outcome.costs_original, outcome.costs
+    if before is None or after is None or after.gflops_deployed is None or after.params_deployed is None:
+        return None
+    return (
+        f"{formats.gflops(before.gflops_deployed)} → {formats.gflops(after.gflops_deployed)} GFLOPs, "
+        f"{formats.params(before.params_deployed)} → {formats.params(after.params_deployed)} parameters"
+    )

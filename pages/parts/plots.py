@@ -1,0 +1,186 @@
+"""Draw what `tradeoff` and `heatmap` prepared. Nothing is computed here.
+
+Every colour reads on a light and on a dark background, because a figure is built before the browser's theme is known;
+texts and grid lines are left to Streamlit's theme. Blue, orange and grey stay apart for colour-blind readers, and
+shape tells the same: measured points are filled circles, published ones hollow diamonds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import plotly.graph_objects as go
+
+from pages.parts.heatmap import Heatmap
+from pages.parts.outcome import METRIC_LABELS
+from pages.parts.tradeoff import Point, Range, Tradeoff
+
+ACCENT = "#3B7DDD"
+ACCENT_RGB = "59,125,221"
+PUBLISHED = "#D9730D"
+NEUTRAL = "#8A93A0"
+
+# Opacity of a layer that keeps everything, in the heatmap.
+FAINTEST = 0.07
+
+# What plotly_chart passes to the browser: no tool bar, no logo, no zooming by accident on a touch screen.
+CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
+
+_AXIS_TITLES = {"gflops": "GFLOPs an image (training graph)", "params": "Parameters, millions (training graph)"}
+_TRANSPARENT = "rgba(0,0,0,0)"
+_HOVER = "%{hovertext}<extra></extra>"
+
+
+def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
+    """Accuracy against one cost; all of it where `shown` is None."""
+    figure = go.Figure(layout=_layout(360))
+    if shown is not None:
+        figure.update_xaxes(range=shown.x)
+        figure.update_yaxes(range=shown.y)
+    figure.update_xaxes(title=_AXIS_TITLES[data.cost], showgrid=True, zeroline=False, fixedrange=True)
+    figure.update_yaxes(
+        title=METRIC_LABELS[data.metric], showgrid=True, zeroline=False, fixedrange=True, tickformat=".3~f"
+    )
+    _add_siblings(figure, "Unpruned siblings, measured", data.siblings, dash="dash", symbol="circle")
+    _add_siblings(figure, "Unpruned siblings, published", data.siblings_published, dash="dot", symbol="diamond-open")
+    _add_measured(figure, data)
+    _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square")
+    _add_points(figure, "Compressed, published", data.published, PUBLISHED, "diamond-open", size=13)
+    _add_chosen(figure, data)
+    return figure
+
+
+def _add_siblings(figure: go.Figure, name: str, points: Sequence[Point], *, dash: str, symbol: str) -> None:
+    # Under the rising line there is room for long names, but not to the right of the last one.
+    labels = ["bottom right"] * (len(points) - 1) + ["top left"]
+    _add_line(figure, name, points, NEUTRAL, dash=dash, symbol=symbol, labels=labels)
+
+
+def _add_measured(figure: go.Figure, data: Tradeoff) -> None:
+    # The chosen point carries its own label, clear of the ring around it.
+    points = [replace(point, text="") if point == data.chosen else point for point in data.measured]
+    _add_line(figure, "Levels, measured (0 = original)", points, ACCENT, dash="solid", symbol="circle", size=9)
+
+
+def _add_chosen(figure: go.Figure, data: Tradeoff) -> None:
+    if data.chosen is not None:
+        marker = {"size": 19, "color": _TRANSPARENT, "line": {"color": ACCENT, "width": 3}, "symbol": "circle"}
+        figure.add_scatter(
+            x=[data.chosen.x],
+            y=[data.chosen.y],
+            text=[f"<b>{data.chosen.text}</b>"],
+            mode="markers+text",
+            marker=marker,
+            name="Chosen level",
+            textposition="top left",
+            textfont={"color": ACCENT, "size": 15},
+            hoverinfo="skip",
+        )
+    elif data.planned_x is not None:
+        figure.add_vline(x=data.planned_x, line={"color": ACCENT, "width": 1.5, "dash": "dot"})
+
+
+def _add_line(
+    figure: go.Figure,
+    name: str,
+    points: Sequence[Point],
+    colour: str,
+    *,
+    dash: str,
+    symbol: str,
+    size: int = 8,
+    labels: list[str] | None = None,
+) -> None:
+    if points:
+        figure.add_scatter(
+            **_columns(points),
+            mode="lines+markers+text",
+            name=name,
+            line={"color": colour, "width": 2, "dash": dash},
+            marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour}},
+            textposition=labels or "top left",
+            textfont={"color": colour, "size": 13},
+            hovertemplate=_HOVER,
+        )
+
+
+def _add_points(
+    figure: go.Figure, name: str, points: Sequence[Point], colour: str, symbol: str, *, size: int = 9
+) -> None:
+    if points:
+        figure.add_scatter(
+            **_columns(points),
+            mode="markers+text",
+            name=name,
+            marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 2, "color": colour}},
+            textposition="top left",
+            textfont={"color": colour, "size": 13},
+            hovertemplate=_HOVER,
+        )
+
+
+def _columns(points: Sequence[Point]) -> dict[str, list[float] | list[str]]:
+    return {
+        "x": [point.x for point in points],
+        "y": [point.y for point in points],
+        "text": [point.text for point in points],
+        "hovertext": [point.hover for point in points],
+    }
+
+
+def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
+    """Part of the channels removed, levels by layers, with a frame around the chosen level."""
+    figure = go.Figure(layout=_layout(100 + 34 * len(data.levels)))
+    figure.add_heatmap(
+        z=[list(row) for row in data.removed_pct],
+        y=[f"<b>Level {row}</b>" if row == level else f"Level {row}" for row in data.levels],
+        hovertext=[list(row) for row in data.hover],
+        hovertemplate=_HOVER,
+        hoverongaps=False,
+        ygap=3,
+        zmin=0,
+        zmax=data.ceiling_pct,
+        # From nearly the page's own background to the accent, so that it reads in both themes.
+        colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
+        # Drawn by `legend`, where it takes nothing from the plot.
+        showscale=False,
+    )
+    columns = [column for column, _ in data.blocks]
+    figure.update_xaxes(
+        title="Layers in forward order, by block of the model",
+        tickvals=columns,
+        ticktext=[block for _, block in data.blocks],
+        showgrid=False,
+        zeroline=False,
+        fixedrange=True,
+        tickangle=0,
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, fixedrange=True)
+    if level in data.levels:
+        row = data.levels.index(level)
+        figure.add_shape(
+            type="rect",
+            x0=-0.5,
+            x1=len(data.layers) - 0.5,
+            y0=row - 0.5,
+            y1=row + 0.5,
+            line={"color": NEUTRAL, "width": 2},
+        )
+    return figure
+
+
+def _layout(height: int) -> go.Layout:
+    return go.Layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor=_TRANSPARENT,
+        plot_bgcolor=_TRANSPARENT,
+        colorway=[ACCENT, PUBLISHED, NEUTRAL],
+        # Drawn once for both plots, by `legend`.
+        showlegend=False,
+        hoverlabel={"align": "left"},
+        hovermode="closest",
+        # The same name keeps zoom and hidden traces when only the data change.
+        uirevision="same",
+    )

@@ -1,0 +1,141 @@
+"""What a page says about the runs of one model and data set: running, about to start, or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cache.record import Progress, RunStatus
+from compression.jobs.local import Job
+from compression.models import model_label
+from pages.parts import formats
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """One run as a page shows it.
+
+    Attributes:
+        title: which level of which model.
+        state: about to register itself, at work, or over without a result.
+        line: what it does now, or why it failed.
+        fraction: part of the stage that is done; None where the stage does not tell.
+        log_file: its output, for the tail of a failed run.
+        job: its process, if this server started it.
+    """
+
+    title: str
+    state: Literal["starting", "running", "failed"]
+    line: str
+    fraction: float | None = None
+    log_file: Path | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Whose runs are asked for.
+
+    Attributes:
+        model: label of the model.
+        data: name of the data set.
+        weights: hashes of weights that this model's results started from; a run may name them by a path.
+        arguments: MODEL and DATA as this page passes them to a run.
+    """
+
+    model: str
+    data: str
+    weights: frozenset[str]
+    arguments: frozenset[str]
+
+
+def run_views(
+    subject: Subject, statuses: Sequence[RunStatus], jobs: Sequence[Job], unmeasured: Collection[int]
+) -> list[RunView]:
+    """The runs to show, working ones first.
+
+    Args:
+        subject: whose runs.
+        statuses: runs as the store knows them, newest first.
+        jobs: processes that this server started.
+        unmeasured: levels without a result; failures of other levels are only shown if this server started them.
+    """
+    own = {job.pid: job for job in jobs if job.kind == "run" and _is_job_of(job, subject)}
+    known = [status for status in statuses if status.pid in own or _is_status_of(status, subject)]
+    registered = {status.pid for status in known}
+    waiting = [job for job in own.values() if job.pid not in registered]
+    running = [_running(status) for status in known if status.state == "running"]
+    starting = [_starting(job) for job in waiting if job.exit_code() is None]
+    refused = [_refused(job) for job in waiting if job.exit_code() not in (None, 0)]
+    failed = [
+        _failed(status, own.get(status.pid))
+        for status in _latest_of_each_level(known)
+        if status.state == "failed" and (status.pid in own or status.spec.level in unmeasured)
+    ]
+    return running + starting + refused + failed
+
+
+def _is_job_of(job: Job, subject: Subject) -> bool:
+    request = job.request
+    return request is not None and request.model in subject.arguments and request.data in subject.arguments
+
+
+def _is_status_of(status: RunStatus, subject: Subject) -> bool:
+    spec = status.spec
+    same_model = model_label(spec.model) == subject.model or spec.weights_sha256 in subject.weights
+    return spec.data == subject.data and same_model
+
+
+def _latest_of_each_level(statuses: Sequence[RunStatus]) -> list[RunStatus]:
+    """A failure that a later run of the level has made good, or that a later run repeats, is no news."""
+    latest: dict[int | None, RunStatus] = {}
+    for status in statuses:
+        latest.setdefault(status.spec.level, status)
+    return list(latest.values())
+
+
+def _title(level: int | None) -> str:
+    if level is None:
+        return "Custom target"
+    return "The original" if level == 0 else f"Level {level}"
+
+
+def _running(status: RunStatus) -> RunView:
+    progress = status.progress
+    return RunView(
+        title=_title(status.spec.level),
+        state="running",
+        line=progress_line(progress),
+        fraction=min(progress.epoch / progress.epochs, 1.0) if progress.epochs else None,
+    )
+
+
+def progress_line(progress: Progress) -> str:
+    """Stage, epoch, time to its end and accuracy so far, as far as they are known."""
+    parts = [progress.stage.capitalize()]
+    if progress.epochs:
+        parts.append(f"epoch {progress.epoch} of {progress.epochs}")
+    if progress.eta_seconds is not None:
+        parts.append(f"about {formats.duration(progress.eta_seconds)} left")
+    if progress.map50_95 is not None:
+        parts.append(f"mAP50-95 now {formats.accuracy(progress.map50_95)}")
+    return " · ".join(parts)
+
+
+def _starting(job: Job) -> RunView:
+    assert job.request is not None, "a run without a request"
+    return RunView(title=_title(job.request.level), state="starting", line="Starting the process", job=job)
+
+
+def _refused(job: Job) -> RunView:
+    assert job.request is not None, "a run without a request"
+    line = job.last_line() or "The process ended before it could say why."
+    return RunView(title=_title(job.request.level), state="failed", line=line, log_file=job.log_file, job=job)
+
+
+def _failed(status: RunStatus, job: Job | None) -> RunView:
+    log_file = job.log_file if job else Path(status.log_file) if status.log_file else None
+    line = status.message or "The run failed."
+    return RunView(title=_title(status.spec.level), state="failed", line=line, log_file=log_file, job=job)

@@ -1,0 +1,37 @@
+"""Open the store for a page, or say in one sentence why it cannot be read."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cache.record import RunRecord
+from cache.store import Store
+from compression.dataset import known_datasets
+from compression.errors import TrimboardError
+from compression.home import home
+
+
+@st.cache_resource(show_spinner=False)
+def _store(folder: str) -> Store:
+    return Store()
+
+
+@st.cache_data(show_spinner=False)
+def known_dataset_names() -> tuple[str, ...]:
+    """Data sets that need no path; read from the installed packages once a server."""
+    return tuple(known.name for known in known_datasets())
+
+
+def open_store() -> tuple[Store, list[RunRecord]]:
+    """The store and everything in it; where it cannot be read, the page ends with the reason and the remedy."""
+    try:
+        store = _store(str(home()))
+        records = store.records()
+        damaged = store.unreadable()
+    except (TrimboardError, OSError) as error:
+        st.error(f"The results cannot be read. {error}", icon=":material/error:")
+        st.stop()
+    if damaged:
+        noun = "result is" if damaged == 1 else "results are"
+        st.warning(f"{damaged} stored {noun} damaged or of another version, and not shown.")
+    return store, records

@@ -1,0 +1,67 @@
+"""The panel of runs: live progress, read from the store so that a reload loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import streamlit as st
+
+from cache.store import Store
+from compression.jobs import local
+from pages.parts.progress import RunView, Subject, run_views
+
+POLL_SECONDS = 1.0
+
+# Session state: a run of what is shown has just ended with a result, so that the page turns to it.
+NEWEST_WANTED = "newest-wanted"
+
+
+def show_runs(store: Store, subject: Subject, unmeasured: Collection[int]) -> None:
+    """Draw the runs of a model and data set, and look again every second while one of them works."""
+    views = _views(store, subject, unmeasured)
+    working = any(view.state != "failed" for view in views)
+    st.fragment(_draw, run_every=POLL_SECONDS if working else None)(store, subject, unmeasured)
+
+
+def _views(store: Store, subject: Subject, unmeasured: Collection[int]) -> list[RunView]:
+    return run_views(subject, store.runs(), local.jobs(), unmeasured)
+
+
+def _draw(store: Store, subject: Subject, unmeasured: Collection[int]) -> None:
+    views = _views(store, subject, unmeasured)
+    _note_endings(subject, views)
+    for number, view in enumerate(views):
+        with st.container(border=True, key=f"run-{number}"):
+            _draw_failed(view, number) if view.state == "failed" else _draw_working(view)
+
+
+def _note_endings(subject: Subject, views: list[RunView]) -> None:
+    """Once a run is over, let the whole page read its result; a failure needs no more than its own box."""
+    n_failed = sum(view.state == "failed" for view in views)
+    n_working = len(views) - n_failed
+    counters = f"runs-of-{subject.model}-on-{subject.data}"
+    before_working, before_failed = st.session_state.get(counters, (0, 0))
+    st.session_state[counters] = (n_working, n_failed)
+    if n_working < before_working:
+        st.session_state[NEWEST_WANTED] = n_failed == before_failed
+        st.rerun()
+
+
+def _draw_working(view: RunView) -> None:
+    st.markdown(f"**{view.title} is being measured.** It goes on when you close this page.")
+    st.progress(view.fraction or 0.0, text=view.line)
+
+
+def _draw_failed(view: RunView, number: int) -> None:
+    st.error(f"**{view.title} was not measured.** {_plain(view.line)}", icon=":material/error:")
+    lines = local.tail(view.log_file) if view.log_file else []
+    if lines:
+        with st.expander("End of its log"):
+            st.code("\n".join(lines), language=None, wrap_lines=True)
+    if view.job is not None:
+        st.button("Dismiss", key=f"dismiss-{number}", on_click=local.forget, args=(view.job,))
+
+
+def _plain(text: str) -> str:
+    """Text of a program, with nothing in it read as Markdown."""
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#$~:|" else sign for sign in text)

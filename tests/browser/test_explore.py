@@ -1,0 +1,242 @@
+"""The page Explore as a visitor meets it: a real server, a real Chromium, made-up results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from cache.store import Store
+from compression.shapes import draw_dataset
+from tests import factories
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The browser itself shall ask the network for nothing.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Bounds a failure only: a machine that trains beside the test draws a page in minutes instead of seconds.
+PATIENCE_MS = 300_000
+# A data set that no shipped result is measured on.
+DATA = "orchard"
+VIEW = f"model=yolo26n&data={DATA}"
+
+# Remembers whatever shows for a moment only: a menu of Streamlit's own, or an exception.
+WATCH = """
+window.seen = [];
+new MutationObserver(() => {
+  for (const id of ['stSidebarNav', 'stException'])
+    if (document.querySelector(`[data-testid=${id}]`)) window.seen.push(id);
+  for (const title of document.querySelectorAll('h1')) window.seen.push(title.innerText);
+}).observe(document, {childList: true, subtree: true});
+"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None and os.environ.get("TRIMBOARD_REQUIRE_BROWSER") != "1",
+        reason="no Chromium found; install one, e.g. `apt install chromium`",
+    ),
+]
+
+
+@contextmanager
+def _server(home: Path) -> Iterator[str]:
+    """A fresh server; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", *options],
+        cwd=ROOT,
+        env=os.environ | {"TRIMBOARD_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{address}/_stcore/health")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("the server does not answer")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    page.add_init_script(WATCH)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def server(own_home: Path) -> Iterator[str]:
+    store = Store()
+    for record in (*factories.series(data=DATA), *factories.series(data="vineyard", epochs=5)):
+        store.save(record)
+    store.close()
+    with _server(own_home) as address:
+        yield address
+
+
+def _settled(page: Page) -> None:
+    page.wait_for_selector("[data-testid=stSlider]")
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+
+
+def _card(page: Page, label: str) -> str:
+    card = page.get_by_test_id("stMetric").filter(has=page.get_by_text(label, exact=True))
+    return card.get_by_test_id("stMetricValue").inner_text().strip()
+
+
+def _chosen_point(page: Page) -> list[float]:
+    """Where the ring is drawn in the first plot: GFLOPs and accuracy."""
+    point: list[float] = page.wait_for_function(
+        """() => {
+          const plot = document.querySelector('.st-key-tradeoff-gflops .js-plotly-plot');
+          const trace = plot?._fullData?.find(trace => trace.name === 'Chosen level');
+          return trace && [trace.x[0], trace.y[0]];
+        }"""
+    ).json_value()
+    return point
+
+
+def _seen(page: Page) -> set[str]:
+    return set(page.evaluate("window.seen"))
+
+
+def test_from_the_first_visit_to_the_csv(server: str, page: Page) -> None:
+    page.goto(f"{server}/?{VIEW}")
+    _settled(page)
+    assert page.url.split("?")[0] == f"{server}/explore"
+    assert _seen(page) == {"How far can you compress this detector?"}
+    assert (_card(page, "mAP50-95"), _card(page, "GFLOPs"), _card(page, "Parameters")) == ("0.684", "1.32", "2.19 M")
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    assert _chosen_point(page) == [1.3194, 0.684]
+
+    page.get_by_role("slider").press("ArrowRight")
+    page.get_by_role("slider").press("ArrowRight")
+    card = page.get_by_test_id("stMetric").first
+    expect(card).to_contain_text("0.620")
+    expect(card).to_contain_text("-13.9%")
+    page.wait_for_function(
+        "document.querySelector('.st-key-tradeoff-gflops .js-plotly-plot')._fullData.some("
+        "trace => trace.name === 'Chosen level' && trace.x[0] === 1.1856)"
+    )
+    page.wait_for_function(
+        "document.querySelector('.st-key-heatmap .js-plotly-plot')._fullData[0].y.includes('<b>Level 5</b>')"
+    )
+    assert "level=5" in page.url
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export comparison CSV").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8"))))
+    assert [row["level"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
+    assert {row["provenance"] for row in rows} == {"measured"}
+    last = rows[-1]
+    assert f"{float(last['map50_95']):.3f}" == _card(page, "mAP50-95")
+    assert f"{float(last['gflops']):.2f}" == _card(page, "GFLOPs")
+    assert f"{int(last['params']) / 1e6:.2f} M" == _card(page, "Parameters")
+    assert f"{float(last['precision']):.3f}" == _card(page, "Precision")
+    assert f"{float(last['recall']):.3f}" == _card(page, "Recall")
+    assert f"{float(last['map50_95_change_pct']):.1f}%" == "-13.9%"
+
+
+def test_a_deep_link_on_a_fresh_server_and_its_reload(server: str, page: Page) -> None:
+    page.goto(f"{server}/explore?{VIEW}&level=2&metric=Recall")
+    _settled(page)
+    assert _card(page, "mAP50-95") == "0.704"
+    assert _chosen_point(page) == [1.3862, 0.784]
+    assert _seen(page) == {"How far can you compress this detector?"}
+
+    page.get_by_role("slider").press("ArrowLeft")
+    expect(page.get_by_test_id("stMetric").first).to_contain_text("0.716")
+    page.reload()
+    _settled(page)
+    assert _card(page, "mAP50-95") == "0.716"
+    assert page.get_by_role("slider").input_value() == "1"
+    assert _seen(page) == {"How far can you compress this detector?"}
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_nothing_is_wider_than_the_window(server: str, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{server}/explore?{VIEW}")
+    _settled(page)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
+
+
+def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path, tmp_path: Path, page: Page) -> None:
+    data_yaml = draw_dataset(tmp_path / DATA, {"train": 4, "val": 2})
+    conditions = {"data": DATA, "data_source": str(data_yaml), "imgsz": 64, "epochs": 1, "batch": 2}
+    store = Store()
+    for record in factories.series((0, 1), **conditions):
+        store.save(record)
+    with _server(own_home) as server:
+        page.goto(f"{server}/explore?{VIEW}&level=3")
+        _settled(page)
+        # The costs come from a plan, computed in the background.
+        page.wait_for_selector("text=exact, from the plan")
+        assert _card(page, "mAP50-95") == "not measured"
+        assert float(_card(page, "GFLOPs")) > 0
+
+        page.get_by_role("combobox", name="Start from").click()
+        page.get_by_role("option", name="yolo26n.yaml").click()
+        page.get_by_role("textbox", name="Device").fill("cpu")
+        button = page.get_by_role("button", name="Measure level 3")
+        button.dblclick()
+        expect(page.get_by_text("Level 3 is being measured.")).to_have_count(1)
+        page.wait_for_function("!document.body.innerText.includes('Starting the process')")
+        page.reload()
+        _settled(page)
+        expect(page.get_by_text("Level 3 is being measured.")).to_have_count(1)
+
+        expect(page.get_by_test_id("stMetric").first).not_to_contain_text("not measured")
+        assert [status.state for status in store.runs()] == ["done"]
+        (record,) = [one for one in store.records(data=DATA) if one.level == 3]
+        assert record.metrics.map50_95 is not None
+        assert _card(page, "mAP50-95") == f"{record.metrics.map50_95:.3f}"
+        assert "exact, from the plan" not in page.inner_text("body")
+    store.close()

@@ -1,0 +1,152 @@
+"""Made-up records for tests. The figures are invented; only their shape is real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from cache.record import Artifact, Costs, LayerRow, Metrics, PlanRecord, RunRecord
+from compression.levels import target_of
+from compression.spec import RunSpec
+
+GFLOPS = 1.52
+PARAMS = 2_572_280
+BLOCKS = 24
+
+
+def costs(level: int, scale: float = 1.0) -> Costs:
+    """Costs that fall by the level's target."""
+    target = target_of(level)
+    assert target.gflops_kept is not None
+    assert target.params_kept is not None
+    return Costs(
+        gflops=round(GFLOPS * scale * target.gflops_kept, 4),
+        params=round(PARAMS * scale * target.params_kept),
+        gflops_deployed=round(0.89 * GFLOPS * scale * target.gflops_kept, 4),
+        params_deployed=round(0.93 * PARAMS * scale * target.params_kept),
+    )
+
+
+def metrics(level: int, best: float = 0.72) -> Metrics:
+    """Accuracy that falls with the square of the level."""
+    map50_95 = round(best - 0.004 * level**2, 5)
+    return Metrics(
+        map50=round(map50_95 + 0.17, 5),
+        map50_95=map50_95,
+        precision=round(map50_95 + 0.15, 5),
+        recall=round(map50_95 + 0.08, 5),
+        per_class={"disc": map50_95, "ring": map50_95},
+    )
+
+
+def layers(level: int) -> tuple[LayerRow, ...]:
+    """Three layers a block; the middle one of each is cut, later blocks deeper; one block keeps everything."""
+    rows = []
+    for block in range(BLOCKS):
+        for part in ("cv1", "m.0.cv1", "cv2"):
+            width = 16 * (1 + block % 8)
+            cut = int(width * 0.09 * level * (0.3 + block / BLOCKS)) if part != "cv2" and block != 10 else 0
+            kept = (width - cut) / width
+            rows.append(
+                LayerRow(
+                    name=f"model.{block}.{part}.conv",
+                    type="Conv2d",
+                    channels_before=width,
+                    channels_after=width - cut,
+                    gflops_before=0.02,
+                    gflops_after=round(0.02 * kept, 5),
+                    params_before=width * 90,
+                    params_after=round(width * 90 * kept),
+                )
+            )
+    return tuple(rows)
+
+
+def spec(level: int | None = 3, **changes: Any) -> RunSpec:
+    """A spec on the built-in data set."""
+    values: dict[str, Any] = {
+        "model": "yolo26n.pt",
+        "weights_sha256": "ab" * 32,
+        "data": "shapes",
+        "data_fingerprint": "cd" * 32,
+        "level": level,
+        "target": target_of(0 if level is None else level),
+        "head": "e2e",
+        "epochs": 20,
+        "imgsz": 320,
+        **changes,
+    }
+    return RunSpec(**values)
+
+
+def record(level: int = 3, *, scale: float = 1.0, best: float = 0.72, **changes: Any) -> RunRecord:
+    """A measured record; `changes` are fields of the record, `spec` among them."""
+    own = changes.pop("spec", None) or spec(level)
+    values: dict[str, Any] = {
+        "key": own.key,
+        "provenance": "measured",
+        "model": "yolo26n",
+        "architecture": "yolo26n",
+        "data": own.data,
+        "level": own.level,
+        "head": own.head,
+        "imgsz": own.imgsz,
+        "costs_original": costs(0, scale),
+        "costs": costs(level, scale),
+        "metrics_original": metrics(0, best),
+        "metrics": metrics(level, best),
+        "created": f"2026-05-2{level}T10:00:00+00:00",
+        "spec": own,
+        "layers": layers(level),
+        "environment": {"processor": "a processor, 2 cores", "gpu": "none", "commit": "0123456"},
+        **changes,
+    }
+    return RunRecord(**values)
+
+
+def series(levels: tuple[int, ...] = (0, 1, 2, 3, 4, 5), **changes: Any) -> list[RunRecord]:
+    """Measured records of several levels that differ in nothing else; `changes` are fields of the spec."""
+    return [record(level, spec=spec(level, **changes)) for level in levels]
+
+
+def published(level: int = 5, model: str = "yolo26s", **changes: Any) -> RunRecord:
+    """A published record on COCO."""
+    return replace(
+        record(level, scale=4.0),
+        **{
+            "key": f"published:{model}-{level}",
+            "provenance": "published",
+            "model": model,
+            "architecture": model,
+            "data": "coco",
+            "imgsz": 640,
+            "spec": None,
+            "layers": (),
+            "environment": {},
+            "source": "a publication",
+            **changes,
+        },
+    )
+
+
+def with_checkpoint(original: RunRecord, content: bytes, sha256: str) -> RunRecord:
+    """The record with a checkpoint of that content; the file itself is the test's to write."""
+    artifact = Artifact(name="checkpoint", file="best.pt", sha256=sha256, size_bytes=len(content))
+    return replace(original, artifacts=(artifact,))
+
+
+def plan(level: int = 3, **changes: Any) -> PlanRecord:
+    """A plan with the costs and layers of `record`."""
+    values: dict[str, Any] = {
+        "model": "yolo26n",
+        "imgsz": 320,
+        "nc": 10,
+        "level": level,
+        "target": target_of(level),
+        "before": costs(0),
+        "after": costs(level),
+        "layers": layers(level),
+        "seconds": 0.5,
+        **changes,
+    }
+    return PlanRecord(**values)

@@ -1,0 +1,73 @@
+"""What tells traces apart; the data themselves are tested where they are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pages.parts.heatmap import heatmap
+from pages.parts.legend import legend_html, scale_html
+from pages.parts.plots import draw_heatmap, draw_tradeoff
+from pages.parts.series import series_of
+from pages.parts.tradeoff import Neighbours, Tradeoff, focus, tradeoff
+from tests import factories
+
+
+def _everything() -> Tradeoff:
+    neighbours = Neighbours(
+        siblings=(factories.record(0), factories.record(0, scale=4.0, architecture="yolo26s")),
+        siblings_published=(factories.published(0, "yolo26n"), factories.published(0, "yolo26s")),
+        published=(factories.published(5, "yolo26n"),),
+    )
+    (series,) = series_of(factories.series())
+    return tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=3)
+
+
+def _traces(data: Tradeoff) -> dict[str, Any]:
+    return {trace.name: trace for trace in draw_tradeoff(data, focus(data)).data}
+
+
+def test_measured_and_published_share_neither_line_nor_marker() -> None:
+    traces = _traces(_everything())
+    measured = {(t.line.dash, t.marker.symbol) for name, t in traces.items() if name.endswith("measured")}
+    published = {(t.line.dash, t.marker.symbol) for name, t in traces.items() if name.endswith("published")}
+    assert len(measured) == 1
+    assert len(published) == 2
+    assert not {symbol for _, symbol in measured} & {symbol for _, symbol in published}
+    assert all(symbol.endswith("-open") for _, symbol in published)
+    levels = traces["Levels, measured (0 = original)"]
+    assert (levels.line.dash, levels.mode) == ("solid", "lines+markers+text")
+
+
+def test_the_chosen_level_wears_a_ring_and_its_label_once() -> None:
+    traces = _traces(_everything())
+    assert (list(traces["Chosen level"].x), list(traces["Chosen level"].text)) == ([1.3194], ["<b>3</b>"])
+    assert list(traces["Levels, measured (0 = original)"].text) == ["0", "1", "2", "", "4", "5"]
+
+
+def test_a_level_without_accuracy_is_a_line_at_its_cost() -> None:
+    data = tradeoff(None, Neighbours(), cost="gflops", metric="map50", level=3, planned=factories.costs(3))
+    figure = draw_tradeoff(data, None)
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(1.3194, 1.3194)]
+
+
+def test_the_legend_says_what_is_drawn_and_no_more() -> None:
+    html = legend_html(_everything())
+    for text in (
+        "measured levels",
+        "chosen level",
+        "siblings, measured",
+        "siblings, published",
+        "compressed, published",
+    ):
+        assert text in html
+    assert "custom targets" not in html
+
+
+def test_the_heatmap_frames_the_chosen_level() -> None:
+    data = heatmap({level: factories.layers(level) for level in (1, 3, 5)})
+    figure = draw_heatmap(data, level=3)
+    (frame,) = figure.layout.shapes
+    assert (frame.y0, frame.y1) == (0.5, 1.5)
+    assert list(figure.data[0].y) == ["Level 1", "<b>Level 3</b>", "Level 5"]
+    assert figure.data[0].zmax == data.ceiling_pct == 60
+    assert "60% of" in scale_html(data)

@@ -1,0 +1,101 @@
+"""What is said about runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cache.record import Progress, RunStatus
+from compression.jobs.local import Job, RunRequest
+from pages.parts.progress import Subject, progress_line, run_views
+from tests import factories
+
+SUBJECT = Subject(
+    model="yolo26n", data="shapes", weights=frozenset({"ef" * 32}), arguments=frozenset({"yolo26n.yaml", "shapes"})
+)
+
+
+def _status(level: int = 3, **changes: Any) -> RunStatus:
+    spec = changes.pop("spec", None) or factories.spec(level)
+    values: dict[str, Any] = {
+        "key": spec.key,
+        "spec": spec,
+        "state": "running",
+        "progress": Progress(stage="fine-tuning", epoch=3, epochs=20, eta_seconds=130, map50=0.5, map50_95=0.41234),
+        "pid": 1,
+        "started": "2026-05-22",
+        "updated": "2026-05-22",
+        **changes,
+    }
+    return RunStatus(**values)
+
+
+def _job(tmp_path: Path, exit_code: int, said: str = "", model: str = "yolo26n.yaml") -> Job:
+    process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({exit_code})"])
+    process.wait()
+    log_file = tmp_path / "run.log"
+    log_file.write_text(said, encoding="utf-8")
+    request = RunRequest(
+        model=model, data="shapes", level=4, epochs=1, patience=1, imgsz=64, batch=1, seed=0, recipe="plain"
+    )
+    return Job(
+        kind="run",
+        arguments=request.arguments(),
+        pid=process.pid,
+        log_file=log_file,
+        request=request,
+        _process=process,
+    )
+
+
+def test_a_run_tells_stage_epoch_time_and_accuracy() -> None:
+    (view,) = run_views(SUBJECT, [_status()], [], [3])
+    assert (view.title, view.state, view.fraction) == ("Level 3", "running", 0.15)
+    assert view.line == "Fine-tuning · epoch 3 of 20 · about 2 min 10 s left · mAP50-95 now 0.412"
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    assert progress_line(Progress(stage="pruning")) == "Pruning"
+
+
+def test_runs_of_others_are_not_shown() -> None:
+    others = [
+        _status(spec=factories.spec(3, data="cells")),
+        _status(spec=factories.spec(3, model="yolo26s.pt")),
+    ]
+    assert run_views(SUBJECT, others, [], [3]) == []
+
+
+def test_a_run_from_a_path_is_known_by_its_weights() -> None:
+    spec = factories.spec(3, model="best.pt", weights_sha256="ef" * 32)
+    assert len(run_views(SUBJECT, [_status(spec=spec)], [], [3])) == 1
+
+
+def test_a_failed_run_is_shown_until_its_level_is_measured_or_runs_again() -> None:
+    failed = _status(state="failed", message="No space is left.", log_file="run.log")
+    (view,) = run_views(SUBJECT, [failed], [], [3])
+    assert (view.state, view.line, view.log_file) == ("failed", "No space is left.", Path("run.log"))
+    assert run_views(SUBJECT, [failed], [], [1]) == []
+    assert [view.state for view in run_views(SUBJECT, [_status(), failed], [], [3])] == ["running"]
+
+
+def test_a_refused_input_shows_the_sentence_that_the_command_line_wrote(tmp_path: Path) -> None:
+    job = _job(tmp_path, 2, "Loading\ntrimboard: There is no such model.\n\n")
+    (view,) = run_views(SUBJECT, [], [job], [])
+    assert (view.title, view.state, view.line) == ("Level 4", "failed", "trimboard: There is no such model.")
+
+
+def test_a_job_that_registered_itself_is_shown_once(tmp_path: Path) -> None:
+    job = _job(tmp_path, 2)
+    (view,) = run_views(SUBJECT, [_status(pid=job.pid, state="failed", message="Broken.")], [job], [])
+    assert (view.line, view.job) == ("Broken.", job)
+
+
+def test_a_job_that_found_its_result_in_the_cache_is_no_news(tmp_path: Path) -> None:
+    assert run_views(SUBJECT, [], [_job(tmp_path, 0)], [4]) == []
+
+
+def test_a_job_of_another_model_is_not_shown(tmp_path: Path) -> None:
+    assert run_views(SUBJECT, [], [_job(tmp_path, 2, model="yolo11n.yaml")], [4]) == []

@@ -1,0 +1,131 @@
+"""The data of the scatter plots."""
+
+from __future__ import annotations
+
+import pytest
+
+from cache.record import Metrics, RunRecord
+from pages.parts.series import Series, series_of
+from pages.parts.tradeoff import Neighbours, focus, neighbours_of, tradeoff
+from tests import factories
+
+
+def _series(levels: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> Series:
+    return series_of(factories.series(levels))[0]
+
+
+def _sibling(model: str, scale: float, best: float) -> RunRecord:
+    spec = factories.spec(0, weights_sha256=model.encode().hex().ljust(64, "0"))
+    return factories.record(0, scale=scale, best=best, spec=spec, model=model, architecture=model)
+
+
+def test_levels_are_joined_in_order_with_the_chosen_one_marked() -> None:
+    data = tradeoff(_series(), Neighbours(), cost="gflops", metric="map50_95", level=3)
+    assert [(point.text, point.x, point.y) for point in data.measured] == [
+        ("0", 1.52, 0.72),
+        ("1", 1.4531, 0.716),
+        ("2", 1.3862, 0.704),
+        ("3", 1.3194, 0.684),
+        ("4", 1.2525, 0.656),
+        ("5", 1.1856, 0.62),
+    ]
+    assert data.chosen == data.measured[3]
+    assert data.planned_x is None
+
+
+def test_parameters_are_in_millions() -> None:
+    data = tradeoff(_series(), Neighbours(), cost="params", metric="recall", level=1)
+    assert (data.measured[0].x, data.measured[0].y) == (2.57228, 0.8)
+
+
+def test_hover_tells_conditions_costs_of_both_graphs_and_changes() -> None:
+    data = tradeoff(_series(), Neighbours(), cost="gflops", metric="map50", level=5)
+    assert data.measured[5].hover.split("<br>") == [
+        "<b>yolo26n, level 5</b> (measured)",
+        "mAP50-95 0.620",
+        "mAP50 0.790",
+        "Precision 0.770",
+        "Recall 0.700",
+        "GFLOPs 1.19 (deployed 1.06)",
+        "Parameters 1.93 M (deployed 1.79 M)",
+        "320 px, e2e head, standard recipe, 20 epochs, seed 0",
+        "against the original: mAP50-95 -13.9%, GFLOPs -22.0%, parameters -25.0%",
+    ]
+
+
+def test_without_a_record_of_level_0_the_original_is_what_levels_were_counted_against() -> None:
+    data = tradeoff(_series((3, 5)), Neighbours(), cost="gflops", metric="map50_95", level=1)
+    assert [(point.text, point.x) for point in data.measured] == [("0", 1.52), ("3", 1.3194), ("5", 1.1856)]
+    assert data.chosen is None
+
+
+def test_an_unmeasured_level_is_a_cost_without_accuracy() -> None:
+    data = tradeoff(_series((0, 1)), Neighbours(), cost="gflops", metric="map50", level=3, planned=factories.costs(3))
+    assert (data.chosen, data.planned_x) == (None, 1.3194)
+
+
+def test_siblings_share_family_data_image_size_and_head() -> None:
+    series = _series()
+    small, large = _sibling("yolo26s", 4.0, 0.76), _sibling("yolo26m", 11.0, 0.79)
+    strangers = [
+        _sibling("yolo11s", 4.0, 0.75),
+        factories.record(0, spec=factories.spec(0, imgsz=640), model="yolo26l", architecture="yolo26l"),
+        factories.record(0, spec=factories.spec(0, head="nms"), model="yolo26l", architecture="yolo26l"),
+        factories.record(0, spec=factories.spec(0, data_fingerprint="0"), model="yolo26l", architecture="yolo26l"),
+    ]
+    neighbours = neighbours_of("yolo26n", series, [*factories.series(), large, small, *strangers])
+    assert [record.architecture for record in neighbours.siblings] == ["yolo26n", "yolo26s", "yolo26m"]
+    data = tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=1)
+    assert [point.text for point in data.siblings] == ["", "yolo26s", "yolo26m"]
+
+
+def test_one_model_is_no_line_of_siblings() -> None:
+    assert neighbours_of("yolo26n", _series(), factories.series()).siblings == ()
+
+
+def test_published_results_stay_apart() -> None:
+    family = [factories.published(0, model) for model in ("yolo26n", "yolo26s")]
+    compressed = factories.published(5, "yolo26s")
+    other_head = factories.published(0, "yolo26s", head="nms", key="other")
+    neighbours = neighbours_of("yolo26s", None, [*family, compressed, other_head])
+    assert neighbours.siblings_published == tuple(family)
+    assert neighbours.published == (compressed,)
+    data = tradeoff(None, neighbours, cost="gflops", metric="map50_95", level=5)
+    assert (data.measured, data.siblings) == ((), ())
+    assert [point.text for point in data.published] == ["level 5"]
+
+
+def test_published_results_of_another_image_size_are_named_not_drawn() -> None:
+    neighbours = neighbours_of("yolo26n", _series(), [*factories.series(), factories.published(0, "yolo26n")])
+    assert neighbours.siblings_published == ()
+    assert neighbours.left_out == "Published results at 640 px are not drawn: this series was measured at 320 px."
+
+
+def test_figures_that_a_source_does_not_give_are_no_points() -> None:
+    silent = factories.published(0, "yolo26n", metrics=Metrics(map50=None, map50_95=0.4, precision=None, recall=None))
+    neighbours = neighbours_of("yolo26n", None, [silent])
+    assert tradeoff(None, neighbours, cost="gflops", metric="map50", level=1).siblings_published == ()
+    assert len(tradeoff(None, neighbours, cost="gflops", metric="map50_95", level=1).siblings_published) == 1
+
+
+def test_the_plot_looks_at_the_levels_and_the_line_that_crosses_there() -> None:
+    series = _series((0, 5))
+    neighbours = neighbours_of("yolo26n", series, [*factories.series((0, 5)), _sibling("yolo26m", 11.0, 0.92)])
+    shown = focus(tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=5))
+    # A span of 0.3344 GFLOPs with an eighth of it on both sides.
+    assert shown is not None
+    assert [round(edge, 4) for edge in shown.x] == [1.1438, 1.5618]
+    # 0.62 up to the line at the right edge: 0.72 + 0.2 x 0.0418 / 15.2.
+    top = 0.72 + 0.2 * 0.0418 / 15.2
+    assert [round(edge, 4) for edge in shown.y] == [round(0.62 - (top - 0.62) / 8, 4), round(top + (top - 0.62) / 8, 4)]
+
+
+def test_nothing_to_look_at() -> None:
+    assert focus(tradeoff(None, Neighbours(), cost="gflops", metric="map50", level=1)) is None
+
+
+def test_equal_points_still_have_a_range() -> None:
+    shown = focus(tradeoff(_series((0,)), Neighbours(), cost="gflops", metric="map50_95", level=1))
+    assert shown is not None
+    assert shown.x == pytest.approx((1.425, 1.615))
+    assert shown.y == pytest.approx((0.7075, 0.7325))
