@@ -50,12 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TrimboardError as error:
         sys.stderr.write(f"trimboard: {error}\n")
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        sys.stderr.write("trimboard: interrupted; the same command goes on from the last whole epoch.\n")
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the results has enough; what is left has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        sys.stderr.write(f"trimboard: {error}; check the place, its rights and the free space.\n")
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.stderr.write("trimboard: interrupted; the same command goes on from the last whole epoch.\n")
+        sys.exit(INTERRUPTED)
 
 
 @contextmanager

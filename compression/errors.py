@@ -5,6 +5,8 @@
     +-- ModelError              a model that cannot be found, loaded or pruned
     +-- DatasetError            a data set that cannot be found, read or trained on
     +-- TargetError             a cut that this model cannot reach
+    +-- HomeError               a data folder that cannot be used
+    +-- cache.record.RecordError, cache.database.StoreError, cache.store.RunBusyError
 
 Everything else that is raised is a defect of the program, and shows as one.
 """
@@ -30,3 +32,7 @@ class DatasetError(TrimboardError):
 
 class TargetError(TrimboardError):
     """A target below what the model can reach, or two targets that contradict each other."""
+
+
+class HomeError(TrimboardError):
+    """A data folder that cannot be created."""
