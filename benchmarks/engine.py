@@ -44,18 +44,19 @@ PLANNED_MODELS = ("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x")
 
 
 def counted_gflops(model: DetectionModel, *, deployed: bool) -> float:
-    """Count a forward pass at 640 pixels on the meta device, which computes nothing."""
+    """Count a forward pass at 640 pixels; that of the training graph on the meta device, which computes nothing."""
     counted = copy.deepcopy(model)
+    device = "cpu" if deployed else "meta"
     if deployed:
         head = counted.model[-1]
         if getattr(head, "one2one_cv2", None) is not None:
             head.end2end = True
         counted = counted.eval().fuse(verbose=False)
     else:
-        counted = counted.train()
-    image = torch.empty(1, 3, DEFAULT_IMGSZ, DEFAULT_IMGSZ, device="meta")
+        counted = counted.train().to("meta")
+    image = torch.zeros(1, 3, DEFAULT_IMGSZ, DEFAULT_IMGSZ, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        counted.to("meta")(image)
+        counted(image)
     return counter.get_total_flops() / GIGA
 
 

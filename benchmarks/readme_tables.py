@@ -36,7 +36,7 @@ def _row(record: RunRecord) -> str:
         f"{costs.gflops:.3f}",
         f"{costs.params:,}",
         f"{metrics.map50_95:.3f}",
-        f"{change:+.1f}%" if record.level else "",
+        f"{round(change, 1) + 0.0:+.1f}%" if record.level and change is not None else "",
         f"{metrics.map50:.3f}",
         f"{metrics.precision:.3f}",
         f"{metrics.recall:.3f}",

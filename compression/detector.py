@@ -143,9 +143,13 @@ def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
             f"{detector.label!r} was compressed for {len(detector.module.names)} classes and the data set has "
             f"{len(names)}; compress its original on this data set."
         )
-    module = _rebuilt(detector.module, len(names))
-    module.names, module.args = dict(names), detector.module.args
-    module.load(detector.module, verbose=False)
+    with torch.random.fork_rng(devices=[]):
+        # Weights that do not fit are drawn alike each time.
+        torch.manual_seed(0)
+        module = _rebuilt(detector.module, len(names))
+        # Named before loading: outputs of classes that both know are kept too.
+        module.names, module.args = dict(names), detector.module.args
+        module.load(detector.module, verbose=False)
     return module.eval()
 
 
@@ -261,9 +265,11 @@ def _check_detector(module: Any, name: str) -> None:
 
 def _is_as_its_yaml(module: DetectionModel) -> bool:
     """Whether building the model from its yaml gives the same shapes, so that no channel was ever removed."""
-    rebuilt = _rebuilt(module, len(module.names)).state_dict()
-    own = module.state_dict()
-    return rebuilt.keys() == own.keys() and all(rebuilt[name].shape == own[name].shape for name in own)
+    rebuilt = _rebuilt(module, len(module.names))
+    # Loading widens the class branches to those of the model: they stay as wide as for the classes it had at first.
+    rebuilt.load(module, verbose=False)
+    shapes, own = rebuilt.state_dict(), module.state_dict()
+    return shapes.keys() == own.keys() and all(shapes[name].shape == own[name].shape for name in own)
 
 
 def _rebuilt(module: DetectionModel, nc: int) -> DetectionModel:

@@ -151,7 +151,9 @@ class Planner:
 
         low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
         if low * high > 0:
-            nearest = min(low, high, key=abs)
+            nearest, tilt = min((low, -MAX_TILT), (high, MAX_TILT), key=lambda end: abs(end[0]))
+            if abs(nearest) <= TOLERANCE:
+                return self._at_depth(tilt, target)
             raise TargetError(
                 f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters contradict "
                 f"each other for this model; with these GFLOPs it keeps {target.params_kept + nearest:.3f} of the "

@@ -33,7 +33,7 @@ class Choices:
 
 
 def choices_of(records: Iterable[RunRecord], known_datasets: Sequence[str]) -> Choices:
-    """Begin on the combination with most measured levels; of several the newest.
+    """Begin on the combination with most measured levels; of several the built-in data set, then the newest.
 
     Args:
         records: all results.
@@ -44,7 +44,9 @@ def choices_of(records: Iterable[RunRecord], known_datasets: Sequence[str]) -> C
     levels = {(record.model, record.data, record.level) for record in measured if record.level in LEVELS}
     n_measured = Counter((model, data) for model, data, _ in levels)
     newest = {(record.model, record.data): record.created for record in sorted(measured, key=lambda r: r.created)}
-    model, data = max(newest, key=lambda pair: (n_measured[pair], newest[pair]), default=FALLBACK)
+    model, data = max(
+        newest, key=lambda pair: (n_measured[pair], pair[1] == BUILT_IN_DATA, newest[pair]), default=FALLBACK
+    )
     ranked = [model for (model, _), _ in n_measured.most_common()] + [record.model for record in measured]
     on = [data for (_, data), _ in n_measured.most_common()] + [record.data for record in measured]
     published = [record.data for record in records if record.provenance == "published"]

@@ -11,6 +11,7 @@ from compression.dataset import open_dataset
 from compression.detector import open_detector
 from compression.errors import ModelError
 from compression.evaluation import evaluate
+from compression.spec import HeadName
 
 
 def checkpoint_of(architecture: str, nc: int, folder: Path) -> Path:
@@ -21,14 +22,15 @@ def checkpoint_of(architecture: str, nc: int, folder: Path) -> Path:
 
 def test_random_weights_find_nothing_in_every_class(tmp_path: Path, tiny_shapes: Path) -> None:
     dataset = open_dataset(str(tiny_shapes))
-    for head in ("e2e", "nms"):
+    heads: tuple[HeadName, ...] = ("e2e", "nms")
+    for head in heads:
         metrics = evaluate(
             checkpoint_of("yolo26n", 10, tmp_path),
             dataset,
             imgsz=64,
             batch=4,
             device="cpu",
-            head=head,  # type: ignore[arg-type]
+            head=head,
         )
         assert list(metrics.per_class) == list(dataset.names.values())
         assert metrics.map50 is not None

@@ -106,14 +106,15 @@ def test_arguments_of_a_training(
         seed=11,
         device="0,1",
     )
+    dataset: Any = SimpleNamespace(yaml_file=tiny_shapes)
     with pytest.raises(StopError):
         fine_tune(
             tmp_path / "start.pt",
-            SimpleNamespace(yaml_file=tiny_shapes),
+            dataset,
             spec,
             tmp_path / "t",
             tell=silent,
-            stage="s",  # type: ignore[arg-type]
+            stage="s",
         )
     own = {"epochs": 7, "patience": 3, "imgsz": 96, "batch": 5, "seed": 11, "device": "0,1", "nms": False}
     assert own.items() <= seen.items()

@@ -1,0 +1,84 @@
+"""Small detectors with random weights, built and planned once for all tests; none of them is to be changed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from compression.levels import target_of
+from compression.planner import Planner, PruningPlan
+from compression.spec import Target
+from compression.surgery import apply_plan
+
+FAMILIES = ("yolo26n", "yolo11n", "yolov8n")
+IMGSZ = 64
+# Far below any level: every group loses channels.
+DEEP = Target(gflops_kept=0.4, params_kept=None)
+LEVEL_5 = target_of(5)
+
+CONV = [-1, 1, "Conv", [64, 3, 2]]
+DETECT = [[-1], 1, "Detect", ["nc"]]
+
+
+@cache
+def original(name: str) -> DetectionModel:
+    """A catalog model in eval mode, whose BatchNorm statistics are random too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = randomised(DetectionModel(f"{name}.yaml", verbose=False))
+    model.args = dict(DEFAULT_CFG_DICT)
+    return model
+
+
+def randomised(model: DetectionModel) -> DetectionModel:
+    """The model with random BatchNorm statistics, in eval mode: channels that are mixed up show in its outputs."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model.eval()
+
+
+@cache
+def planner(name: str, imgsz: int = IMGSZ) -> Planner:
+    """A planner of `original(name)`."""
+    return Planner(original(name), imgsz)
+
+
+@cache
+def plan(name: str, target: Target) -> PruningPlan:
+    """A plan of `original(name)`."""
+    return planner(name).plan(target)
+
+
+@cache
+def pruned(name: str, target: Target) -> DetectionModel:
+    """`original(name)` after `plan(name, target)`."""
+    return apply_plan(original(name), planner(name).trace, plan(name, target))
+
+
+def build(*blocks: list[Any], head: list[Any] = DETECT, **keys: Any) -> DetectionModel:
+    """A detector of one class: two convolutions, the given rows of a yaml, and a head."""
+    return DetectionModel({"nc": 1, "backbone": [CONV, CONV, *blocks], "head": [head], **keys}, verbose=False).eval()
+
+
+@torch.no_grad()
+def outputs(model: DetectionModel, imgsz: int = IMGSZ) -> list[Tensor]:
+    """Raw boxes and class scores of every head, on the same random image each time."""
+    image = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(1))
+    raw = model(image)[1]
+    return [head[part] for head in ([raw] if "boxes" in raw else raw.values()) for part in ("boxes", "scores")]
+
+
+def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    """Whether two lists of tensors are the same, bit by bit."""
+    return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

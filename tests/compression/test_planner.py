@@ -1,0 +1,195 @@
+"""Plans: both targets met, and a sentence where they cannot be."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from compression import planner as planner_module
+from compression.errors import ModelError, SpecError, TargetError
+from compression.levels import LEVELS, target_of
+from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
+from compression.spec import Target
+from tests.compression.models import DEEP, FAMILIES, LEVEL_5, build, original, plan, planner
+
+families = pytest.mark.parametrize("name", FAMILIES)
+
+
+def parts(made: PruningPlan) -> tuple[float, float]:
+    """Parts of the GFLOPs and of the parameters that a plan keeps."""
+    assert made.after.gflops is not None
+    assert made.before.gflops is not None
+    assert made.after.params is not None
+    assert made.before.params is not None
+    return made.after.gflops / made.before.gflops, made.after.params / made.before.params
+
+
+def refusal(name: str, target: Target) -> str:
+    """The sentence that planning ends with."""
+    with pytest.raises(TargetError) as caught:
+        planner(name).plan(target)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+# Targets that can be met
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["yolo26n", "yolo26s", "yolo11n", "yolov8n"])
+def test_levels_meet_both_targets(name: str, level: int) -> None:
+    target = target_of(level)
+    made = planner(name, 640).plan(target)
+    gflops, params = parts(made)
+    assert gflops == pytest.approx(target.gflops_kept, abs=0.005)
+    assert params == pytest.approx(target.params_kept, abs=0.005)
+    assert made.warnings == ()
+    assert made.target == target
+
+
+def test_level_5_of_yolo26s_is_the_published_cut() -> None:
+    made = planner("yolo26s", 640).plan(LEVEL_5)
+    assert made.after.gflops == pytest.approx(17.7, abs=0.15)
+    assert made.after.params == pytest.approx(7.5e6, abs=0.06e6)
+
+
+@families
+@pytest.mark.parametrize("kept", [(0.3, 0.3), (0.5, 0.5), (0.6, 0.7), (0.9, 0.8), (0.99, 0.99), (0.75, 0.78)])
+def test_custom_targets(name: str, kept: tuple[float, float]) -> None:
+    made = plan(name, Target(gflops_kept=kept[0], params_kept=kept[1]))
+    assert parts(made) == pytest.approx(kept, abs=0.005)
+
+
+@families
+@pytest.mark.parametrize("kept", [0.2, 0.4, 0.75, 0.98])
+def test_one_cost_alone(name: str, kept: float) -> None:
+    only_gflops = plan(name, Target(gflops_kept=kept, params_kept=None))
+    only_params = plan(name, Target(gflops_kept=None, params_kept=kept))
+    assert parts(only_gflops)[0] == pytest.approx(kept, abs=0.005)
+    assert parts(only_params)[1] == pytest.approx(kept, abs=0.005)
+    # The other cost is left free, and falls too.
+    assert parts(only_gflops)[1] < 1
+    assert parts(only_params)[0] < 1
+
+
+@families
+@pytest.mark.parametrize("kept", [(1, 1), (1, None), (None, 1)])
+def test_keeping_everything_keeps_every_channel(name: str, kept: tuple[float | None, float | None]) -> None:
+    made = plan(name, Target(gflops_kept=kept[0], params_kept=kept[1]))
+    assert made.after == made.before
+    assert all(row.sparsity == 0 for row in made.layers)
+    for group, channels in zip(planner(name).trace.groups, made.kept, strict=True):
+        assert channels.tolist() == list(range(group.width))
+
+
+@families
+@pytest.mark.parametrize("target", [LEVEL_5, DEEP, Target(gflops_kept=0.2, params_kept=None)])
+def test_groups_keep_what_they_must(name: str, target: Target) -> None:
+    found, made = planner(name).trace, plan(name, target)
+    n_cut = 0
+    for index, (group, channels) in enumerate(zip(found.groups, made.kept, strict=True)):
+        assert len(channels) >= MIN_GROUP_KEPT * group.width
+        assert len(channels) == len(made.kept[found.partners[index]])
+        assert np.all(np.diff(channels) > 0)
+        assert 0 <= channels[0] <= channels[-1] < group.width
+        if group.locked:
+            assert len(channels) == group.width
+        n_cut += len(channels) < group.width
+    assert n_cut > 20
+
+
+def test_deeper_levels_cut_more() -> None:
+    kept = [parts(plan("yolo26n", target_of(level))) for level in (0, *LEVELS)]
+    for shallow, deep in pairwise(kept):
+        assert shallow[0] > deep[0]
+        assert shallow[1] > deep[1]
+
+
+@families
+def test_plans_are_deterministic(name: str) -> None:
+    one, two = plan(name, LEVEL_5), Planner(original(name), 64).plan(LEVEL_5)
+    assert all(np.array_equal(a, b) for a, b in zip(one.kept, two.kept, strict=True))
+    assert (one.before, one.after, one.layers) == (two.before, two.after, two.layers)
+
+
+def test_costs_follow_the_image_size_and_the_cut_does_not_miss() -> None:
+    small, large = (planner("yolo26n", imgsz).plan(LEVEL_5) for imgsz in (64, 640))
+    assert small.before.gflops is not None
+    assert large.before.gflops is not None
+    # A hundred times as many positions; attention grows with their square.
+    assert large.before.gflops > 100 * small.before.gflops
+    assert large.before.params == small.before.params
+
+
+# Targets that cannot
+
+
+@pytest.mark.parametrize(
+    ("kept", "name"), [((0.2, 0.99), "yolo26n"), ((0.99, 0.2), "yolo11n"), ((1, 0.5), "yolov8n"), ((0.3, 1), "yolov8n")]
+)
+def test_contradictory_targets(kept: tuple[float, float], name: str) -> None:
+    sentence = refusal(name, Target(gflops_kept=kept[0], params_kept=kept[1]))
+    assert sentence.startswith(
+        f"Keeping {kept[0]:g} of the GFLOPs and {kept[1]:g} of the parameters contradict each other for this model"
+    )
+    found = re.search(r"it keeps ([\d.]+) of the parameters at the nearest", sentence)
+    assert found
+    # What the sentence offers can be had.
+    reached = Target(gflops_kept=kept[0], params_kept=min(float(found[1]), 1))
+    assert parts(planner(name).plan(reached)) == pytest.approx((kept[0], reached.params_kept), abs=0.006)
+
+
+@pytest.mark.parametrize("cost", ["GFLOPs", "parameters"])
+def test_targets_out_of_reach(cost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner_module, "MIN_GROUP_KEPT", 0.75)
+    kept = (0.3, None) if cost == "GFLOPs" else (None, 0.3)
+    sentence = refusal("yolov8n", Target(gflops_kept=kept[0], params_kept=kept[1]))
+    found = re.fullmatch(
+        rf"Keeping 0\.3 of the {cost} is out of reach: with every layer at its floor of 0\.75 of its channels this "
+        r"model keeps (0\.\d+); ask for more than that\.",
+        sentence,
+    )
+    assert found
+    more = float(found[1]) + 0.005
+    made = planner("yolov8n").plan(
+        Target(gflops_kept=more, params_kept=None) if cost == "GFLOPs" else Target(gflops_kept=None, params_kept=more)
+    )
+    assert parts(made)[cost == "parameters"] == pytest.approx(more, abs=0.005)
+
+
+def test_a_target_that_is_missed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No model at hand is so narrow that its channels are too coarse, so the tolerance is narrowed.
+    monkeypatch.setattr(planner_module, "TOLERANCE", 0.0)
+    made = planner("yolo26n").plan(Target(gflops_kept=0.8, params_kept=0.777))
+    gflops, params = parts(made)
+    assert made.warnings == (
+        f"80.0% of the GFLOPs were to be kept; whole channels allow {100 * gflops:.1f}% at the nearest.",
+        f"77.7% of the parameters were to be kept; whole channels allow {100 * params:.1f}% at the nearest.",
+    )
+
+
+def test_targets_at_the_edge_of_what_is_possible_are_met() -> None:
+    # No tilt reaches 0.9 of both exactly, but one comes within half a point.
+    made = Planner(build(), 64).plan(Target(gflops_kept=0.9, params_kept=0.9))
+    assert parts(made) == pytest.approx((0.9, 0.9), abs=0.01)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0, -1, 1.01, float("nan")])
+def test_impossible_parts(kept: float) -> None:
+    with pytest.raises(SpecError, match=rf"Keeping {kept:g} of the GFLOPs is not possible; give a part from 0\.2 to 1"):
+        Target(gflops_kept=kept, params_kept=None)
+
+
+@pytest.mark.parametrize(
+    ("imgsz", "nearest"), [(100, 96), (33, 32), (20, 32), (639, 640), (16, 32), (0, 32), (-64, 32)]
+)
+def test_image_size_that_is_no_multiple_of_the_stride(imgsz: int, nearest: int) -> None:
+    with pytest.raises(
+        ModelError, match=rf"Image size {imgsz} is no multiple of this model's stride 32; use {nearest}\."
+    ):
+        Planner(original("yolov8n"), imgsz)
