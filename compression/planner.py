@@ -35,6 +35,8 @@ TOLERANCE = 0.005
 AIM = 0.001
 MAX_TILT = 4.0
 MAX_MOVES = 400
+# How far, as a part of the parameters, moved steps may still have to bring a cut to a target that no tilt meets.
+MOVABLE = 0.05
 # How much a group's distance from the common cut counts beside the targets' error when steps are moved.
 EVENNESS = 0.02
 
@@ -152,13 +154,13 @@ class Planner:
         low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
         if low * high > 0:
             nearest, tilt = min((low, -MAX_TILT), (high, MAX_TILT), key=lambda end: abs(end[0]))
-            if abs(nearest) <= TOLERANCE:
-                return self._at_depth(tilt, target)
-            raise TargetError(
-                f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters contradict "
-                f"each other for this model; with these GFLOPs it keeps {target.params_kept + nearest:.3f} of the "
-                f"parameters at the nearest."
-            )
+            if abs(nearest) > MOVABLE:
+                raise TargetError(
+                    f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters "
+                    f"contradict each other for this model; with these GFLOPs it keeps "
+                    f"{target.params_kept + nearest:.3f} of the parameters at the nearest."
+                )
+            return self._at_depth(tilt, target)
         return self._at_depth(float(brentq(excess_params, -MAX_TILT, MAX_TILT, xtol=1e-4)), target)
 
     def _at_depth(self, tilt: float, target: Target) -> Numbers:
