@@ -146,14 +146,13 @@ def test_with_a_broken_store(own_home: Path) -> None:
 
 
 def test_opening_the_page_imports_no_torch() -> None:
-    # With every level measured the page has no plan to start.
-    _save(*factories.series()).close()
+    # It opens on the shipped results, of which every level is measured, so that there is no plan to start.
     program = (
         "import sys\n"
         "from streamlit.testing.v1 import AppTest\n"
         "page = AppTest.from_file('app.py', default_timeout=60).switch_page('pages/explore.py').run()\n"
         "assert not page.exception, page.exception\n"
-        "assert page.metric[0].value == '0.684', page.metric[0].value\n"
+        "assert 0 < float(page.metric[0].value) < 1\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'torch', 'ultralytics', 'torchvision'}\n"
         "assert not found, found\n"
         "assert 'plotly.express' not in sys.modules\n"
