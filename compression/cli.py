@@ -172,6 +172,7 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
         seed=options.seed,
         device=options.device,
         head=options.head,
+        again=options.again,
         log_file=os.environ.get(LOG_FILE_VARIABLE, ""),
         tell=write_progress,
     )
@@ -187,7 +188,7 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
         results.write(f"From the cache, measured {record.created}:\n")
     results.write(f"{published_table(record).to_string(index=False)}\n")
     results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
-    results.write(f"Checkpoint: {outcome.checkpoint or 'no longer there; run again elsewhere to get it back'}\n")
+    results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
 
 
 def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
@@ -343,6 +344,8 @@ def _parser() -> argparse.ArgumentParser:
         default="standard",
         help="standard: Ultralytics' defaults; plain: no augmentation, as published (default: %(default)s)",
     )
+
+    run.add_argument("--again", action="store_true", help="run even where a result is stored, and replace it")
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")

@@ -79,6 +79,7 @@ def compress(
     seed: int = DEFAULT_SEED,
     device: str = "",
     head: HeadName | None = None,
+    again: bool = False,
     log_file: str = "",
     tell: Tell = silent,
 ) -> Outcome:
@@ -101,6 +102,7 @@ def compress(
         seed: of everything random.
         device: Ultralytics' device string; "" lets it choose.
         head: predictions to measure; end-to-end where the model has them and None is given.
+        again: run even where a result is stored, and put the new one in its place.
         log_file: where this process's output goes, for whoever looks at the run.
         tell: receives the progress.
 
@@ -130,7 +132,7 @@ def compress(
         device=device,
         data_source=data,
     )
-    return _Run(spec, dataset, tell, log_file).outcome(detector)
+    return _Run(spec, dataset, tell, log_file).outcome(detector, again=again)
 
 
 def _head(detector: Detector, head: HeadName | None) -> HeadName:
@@ -167,9 +169,9 @@ class _Run:
         self.seconds: dict[str, float] = {}
         commit()
 
-    def outcome(self, detector: Detector) -> Outcome:
-        """The stored result where there is one, else a new one."""
-        cached = self._cached(detector)
+    def outcome(self, detector: Detector, *, again: bool) -> Outcome:
+        """The stored result where there is one and nobody asks for another, else a new one."""
+        cached = None if again else self._cached(detector)
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered():

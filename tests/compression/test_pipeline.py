@@ -92,6 +92,13 @@ class TestCompress:
         assert again.cached
         assert again.record == level_3.record
 
+    def test_asked_again_it_runs_again(self, level_3: Outcome, trained_model: Path, tiny_shapes: Path) -> None:
+        again = compress(str(trained_model), str(tiny_shapes), level=3, again=True, **SMALL)
+        assert not again.cached
+        assert again.record.key == level_3.record.key
+        assert again.record.costs == level_3.record.costs
+        assert [record.level for record in Store().records(model="mine")] == [0, 3]
+
     def test_level_0_is_stored_beside_it(self, level_3: Outcome, trained_model: Path, tiny_shapes: Path) -> None:
         original = compress(str(trained_model), str(tiny_shapes), level=0, **SMALL)
         assert original.cached
