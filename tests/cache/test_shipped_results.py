@@ -54,7 +54,7 @@ def test_nothing_is_unreadable_or_too_large() -> None:
 
 def test_no_record_names_a_folder_of_the_machine_it_was_measured_on() -> None:
     for file in SHIPPED.rglob("*.json"):
-        assert not any(f'"{root}/' in file.read_text() for root in ("", "/tmp", "/home", "/root", "/work")), file
+        assert '"/' not in file.read_text(), file
 
 
 @pytest.mark.parametrize("level", [0, 5])
