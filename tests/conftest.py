@@ -14,8 +14,8 @@ _CONFIG = Path(tempfile.mkdtemp(prefix="trimboard-tests-"))
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ["YOLO_CONFIG_DIR"] = str(_CONFIG)
-# Two threads are enough for models this small, and leave a shared machine usable.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread is enough for models this small; several spin for each other where the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _place_font() -> None:
