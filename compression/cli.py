@@ -20,7 +20,6 @@ from compression.spec import (
     DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
     DEFAULT_SEED,
-    HeadName,
     Target,
 )
 
@@ -201,7 +200,7 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     detector = open_detector(options.checkpoint)
     if detector.file is None:
         raise SpecError(f"{options.checkpoint!r} has random weights; give a .pt to evaluate.")
-    head: HeadName = options.head or ("e2e" if detector.has_e2e_head else "nms")
+    head = detector.choose_head(options.head)
     imgsz = options.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ))
     metrics = evaluate(
         detector.file,

@@ -19,6 +19,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from compression.errors import ModelError
 from compression.models import CATALOG, model_label, weights_file
+from compression.spec import HeadName
 
 # Where what Trimboard adds to a checkpoint stands, as plain data.
 CHECKPOINT_KEY = "trimboard"
@@ -51,6 +52,16 @@ class Detector:
     def has_e2e_head(self) -> bool:
         """Whether the model predicts end to end, without non-maximum suppression."""
         return getattr(self.module.model[-1], "one2one_cv2", None) is not None
+
+    def choose_head(self, head: HeadName | None) -> HeadName:
+        """The predictions to measure: those asked for, else end-to-end where the model has them.
+
+        Raises:
+            ModelError: end-to-end predictions are asked for and the model has none.
+        """
+        if head == "e2e" and not self.has_e2e_head:
+            raise ModelError(f"{self.label!r} has no end-to-end head; measure it with --head nms.")
+        return head or ("e2e" if self.has_e2e_head else "nms")
 
 
 def open_detector(model: str, *, nc: int | None = None, seed: int = 0) -> Detector:

@@ -17,7 +17,7 @@ from compression.checkpoint import checkpoint_info, write_checkpoint
 from compression.dataset import Dataset, open_dataset
 from compression.detector import Detector, file_sha256, needs_training, open_detector, read_checkpoint, with_classes
 from compression.environment import check_device, commit, describe_environment
-from compression.errors import ModelError, TrimboardError
+from compression.errors import TrimboardError
 from compression.evaluation import evaluate
 from compression.finetune import fine_tune
 from compression.home import run_folder
@@ -121,7 +121,7 @@ def compress(
         data_fingerprint=dataset.fingerprint,
         level=level,
         target=wanted,
-        head=_head(detector, head),
+        head=detector.choose_head(head),
         criterion=criterion,
         recipe=recipe,
         epochs=epochs,
@@ -133,12 +133,6 @@ def compress(
         data_source=data,
     )
     return _Run(spec, dataset, tell, log_file).outcome(detector, again=again)
-
-
-def _head(detector: Detector, head: HeadName | None) -> HeadName:
-    if head == "e2e" and not detector.has_e2e_head:
-        raise ModelError(f"{detector.label!r} has no end-to-end head; measure it with --head nms.")
-    return head or ("e2e" if detector.has_e2e_head else "nms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +178,7 @@ class _Run:
 
     def _cached(self, detector: Detector) -> RunRecord | None:
         if needs_training(detector, self.dataset.nc):
-            trained = own_store().find(self._training_spec().key)
-            checkpoint = own_store().artifact_path(trained) if trained else None
+            checkpoint = self._trained_checkpoint()
             if checkpoint is None:
                 return None
             detector = open_detector(str(checkpoint))
@@ -214,6 +207,11 @@ class _Run:
         """What training the original is cached under: it does not depend on the level that is wanted."""
         return replace(self.asked, level=ORIGINAL, target=target_of(ORIGINAL))
 
+    def _trained_checkpoint(self) -> Path | None:
+        """The original as it was trained for this data set earlier, where it was."""
+        trained = own_store().find(self._training_spec().key)
+        return own_store().artifact_path(trained) if trained else None
+
     def _spec_of(self, detector: Detector) -> RunSpec:
         """What was asked, of the weights that are really cut."""
         return replace(self.asked, model=str(detector.file), weights_sha256=detector.weights_sha256)
@@ -236,8 +234,7 @@ class _Run:
         """Train a model that does not know the data set's classes yet; its checkpoint is what is cut then."""
         spec = self._training_spec()
         folder = run_folder(spec.key)
-        found = own_store().find(spec.key)
-        stored = own_store().artifact_path(found) if found else None
+        stored = self._trained_checkpoint()
         if stored is None:
             module = with_classes(detector, self.dataset.names)
             module.names = dict(self.dataset.names)
