@@ -16,9 +16,21 @@ from compression.models import model_label
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
 SPEC_VERSION = 1
 
-RecipeName = Literal["standard", "plain"]
-CriterionName = Literal["l2"]
+RecipeName = Literal["standard", "plain", "cosine", "distill"]
+CriterionName = Literal["l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "obs", "random"]
+AllocationName = Literal["uniform", "global", "isomorphic", "budget"]
+RecoveryName = Literal["none", "least_squares"]
 HeadName = Literal["e2e", "nms"]
+
+# What was measured before these fields existed was measured so. They stand in a key only where they differ from this,
+# so that older results keep their keys.
+_ADDED_FIELDS: dict[str, Any] = {
+    "allocation": "uniform",
+    "recovery": "none",
+    "calibration_images": 0,
+    "steps": 1,
+    "classes": (),
+}
 
 # The least that a custom target may keep of the GFLOPs or parameters.
 MIN_KEPT = 0.2
@@ -29,6 +41,8 @@ DEFAULT_BATCH = 16
 DEFAULT_PATIENCE = 100
 DEFAULT_SEED = 0
 DEFAULT_IMGSZ = 640
+# "A few hundred": criteria and recovery gain little from more, and need as much more time and memory.
+DEFAULT_CALIBRATION_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +65,16 @@ class Target:
                 raise SpecError(f"Keeping {kept:g} of the {name} is not possible; give a part from {MIN_KEPT:g} to 1.")
 
 
+_CHOICES = {
+    "recipe": RecipeName,
+    "criterion": CriterionName,
+    "allocation": AllocationName,
+    "recovery": RecoveryName,
+    "head": HeadName,
+}
+_LEAST = {"epochs": 0, "patience": 1, "imgsz": 32, "batch": 1, "seed": 0, "calibration_images": 0, "steps": 1}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run: which model, on which data, cut how far, trained how.
@@ -63,6 +87,11 @@ class RunSpec:
         level: 0 (the original) to 5; None for a custom target.
         target: the costs to keep; what the level stands for, or the custom one.
         criterion: how channels are ranked.
+        allocation: how the cut is shared out among the layers.
+        recovery: what brings accuracy back before training.
+        calibration_images: at most so many training images are looked at by criterion and recovery.
+        steps: the target is reached in so many rounds of cutting and fine-tuning.
+        classes: indices, in the data set, of the only classes that the model keeps; none stands for all.
         recipe: how the pruned model is fine-tuned.
         epochs: at most so many epochs of fine-tuning; 0 measures without training.
         patience: epochs without a better validation result after which fine-tuning ends.
@@ -82,7 +111,12 @@ class RunSpec:
     target: Target
     head: HeadName
     criterion: CriterionName = "l2"
-    recipe: RecipeName = "standard"
+    allocation: AllocationName = "uniform"
+    recovery: RecoveryName = "least_squares"
+    calibration_images: int = DEFAULT_CALIBRATION_IMAGES
+    steps: int = 1
+    classes: tuple[int, ...] = ()
+    recipe: RecipeName = "cosine"
     epochs: int = DEFAULT_EPOCHS
     patience: int = DEFAULT_PATIENCE
     imgsz: int = DEFAULT_IMGSZ
@@ -92,11 +126,11 @@ class RunSpec:
     data_source: str = ""
 
     def __post_init__(self) -> None:
-        for field, known in (("recipe", RecipeName), ("criterion", CriterionName), ("head", HeadName)):
+        for field, known in _CHOICES.items():
             value = getattr(self, field)
             if value not in get_args(known):
                 raise SpecError(f"There is no {field} {value!r}; choose one of {', '.join(get_args(known))}.")
-        for field, least in (("epochs", 0), ("patience", 1), ("imgsz", 32), ("batch", 1), ("seed", 0)):
+        for field, least in _LEAST.items():
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SpecError(f"{field} {value!r} is not possible; give a whole number from {least} up.")
@@ -116,14 +150,14 @@ class RunSpec:
         Raises:
             SpecError: the data are of another version, or a field is unknown, missing or out of range.
         """
-        fields = dict(values)
+        fields = {**_ADDED_FIELDS, **values}
         version = fields.pop("version", None)
         if version != SPEC_VERSION:
             raise SpecError(
                 f"This run was specified as version {version!r}; only version {SPEC_VERSION} is understood."
             )
         try:
-            return cls(**{**fields, "target": Target(**fields["target"])})
+            return cls(**{**fields, "target": Target(**fields["target"]), "classes": tuple(fields["classes"])})
         except (TypeError, KeyError) as error:
             raise SpecError(f"A stored run specification cannot be read: {error}.") from error
 
@@ -133,6 +167,9 @@ class RunSpec:
         decisive = self.to_dict()
         for place in ("device", "data", "data_source"):
             del decisive[place]
+        for field, before in _ADDED_FIELDS.items():
+            if decisive[field] == before:
+                del decisive[field]
         # Two paths to the same weights are the same model.
         decisive["model"] = None if self.weights_sha256 else model_label(self.model)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
