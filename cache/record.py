@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
-from compression.spec import HeadName, RunSpec, Target
+from compression.spec import AllocationName, CriterionName, HeadName, RunSpec, Target
 
 RECORD_VERSION = 1
 
@@ -136,8 +136,10 @@ class RunRecord:
         costs_original: of level 0.
         costs: of the result.
         metrics_original: of level 0 on the same data with the same head.
-        metrics_pruned: after pruning, before any training; None at level 0 and where not measured.
+        metrics_pruned: after pruning, before recovery and training; None at level 0 and where not measured.
+        metrics_recovered: after pruning and recovery, before any training; None where nothing was recovered.
         metrics: of the result.
+        metrics_test: of the result on images that chose nothing, the data set's test images; only studies measure it.
         spec: what was asked; None for a published result.
         layers: one row a layer; empty where a source does not say.
         curve: one row an epoch.
@@ -165,6 +167,8 @@ class RunRecord:
     metrics: Metrics
     created: str
     metrics_pruned: Metrics | None = None
+    metrics_recovered: Metrics | None = None
+    metrics_test: Metrics | None = None
     spec: RunSpec | None = None
     layers: tuple[LayerRow, ...] = ()
     curve: tuple[EpochRow, ...] = ()
@@ -194,6 +198,8 @@ class RunRecord:
             raise RecordError(f"A result has version {version!r}; this program reads version {RECORD_VERSION}.")
         try:
             pruned, spec = fields["metrics_pruned"], fields["spec"]
+            # Older results do not speak of recovery, and of test images.
+            recovered, test = fields.get("metrics_recovered"), fields.get("metrics_test")
             return cls(
                 **{
                     **fields,
@@ -202,6 +208,8 @@ class RunRecord:
                     "metrics_original": Metrics(**fields["metrics_original"]),
                     "metrics": Metrics(**fields["metrics"]),
                     "metrics_pruned": Metrics(**pruned) if pruned else None,
+                    "metrics_recovered": Metrics(**recovered) if recovered else None,
+                    "metrics_test": Metrics(**test) if test else None,
                     "spec": RunSpec.from_dict(spec) if spec else None,
                     "layers": tuple(LayerRow(**row) for row in fields["layers"]),
                     "curve": tuple(EpochRow(**row) for row in fields["curve"]),
@@ -228,6 +236,8 @@ class PlanRecord:
         layers: one row a layer, in forward order.
         seconds: time that planning took, without loading the model.
         warnings: what the reader of the figures must know, a sentence each.
+        criterion: how channels were ranked.
+        allocation: how the cut was shared out among the layers.
     """
 
     model: str
@@ -240,6 +250,8 @@ class PlanRecord:
     layers: tuple[LayerRow, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    criterion: CriterionName = "l2"
+    allocation: AllocationName = "uniform"
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""

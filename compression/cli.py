@@ -8,18 +8,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import LOG_FILE_VARIABLE
 from compression.levels import LEVELS, target_of
 from compression.spec import (
     DEFAULT_BATCH,
+    DEFAULT_CALIBRATION_IMAGES,
     DEFAULT_EPOCHS,
     DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
+    DEFAULT_RECIPE,
     DEFAULT_SEED,
+    WITHOUT_IMAGES,
+    AllocationName,
+    CriterionName,
+    CutMethod,
+    RecoveryName,
     Target,
 )
 
@@ -27,6 +35,11 @@ if TYPE_CHECKING:
     from cache.record import PlanRecord, Progress
 
 # Torch and Ultralytics are imported inside the commands that need them, so that the others answer at once.
+
+RECIPE_HELP = (
+    "cosine: one optimizer step a batch, no warm-up; distill: cosine, taught by the original; "
+    "standard: Ultralytics' defaults; plain: no augmentation, as published"
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -112,7 +125,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
     targets = _targets(options)
     from compression.cut import plan_all
 
-    plans = plan_all(options.model, targets, imgsz=options.imgsz, data=options.data)
+    plans = plan_all(options.model, targets, imgsz=options.imgsz, data=options.data, method=_method(options))
     if options.json:
         found = [plan.to_dict() for plan in plans]
         json.dump(found if options.level == ALL_LEVELS else found[0], results, indent=1)
@@ -132,6 +145,8 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         level=level,
         target=target if level is None else None,
         imgsz=options.imgsz,
+        data=options.data,
+        method=_method(options),
         seed=options.seed,
     )
     before, after = pruned.plan.before, pruned.plan.after
@@ -163,7 +178,10 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
         options.data,
         level=level,
         target=target if level is None else None,
+        classes=options.classes,
         recipe=options.recipe,
+        method=_method(options),
+        steps=options.steps,
         epochs=options.epochs,
         patience=options.patience,
         imgsz=options.imgsz,
@@ -191,8 +209,6 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
-    from dataclasses import asdict
-
     from compression.dataset import open_dataset
     from compression.detector import open_detector
     from compression.evaluation import evaluate
@@ -258,6 +274,15 @@ def write_progress(progress: Progress) -> None:
     sys.stderr.write(f"[trimboard] {progress.stage}{epochs}{left}{accuracy}\n")
 
 
+def _method(options: argparse.Namespace) -> CutMethod | None:
+    """How to cut, as asked for; None where nothing was asked. The rest is as in a run, or as it can be without data."""
+    asked = {field.name: getattr(options, field.name, None) for field in fields(CutMethod)}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not asked.keys() - {"seed"}:
+        return None
+    return CutMethod(**{**asdict(CutMethod() if options.data else WITHOUT_IMAGES), **asked})
+
+
 def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
     """Level to costs to keep, as asked for by --level or by --keep-gflops and --keep-params."""
     custom = options.keep_gflops is not None or options.keep_params is not None
@@ -321,13 +346,16 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "Show what a level would cut, exactly, without training.")
     _add_model(plan)
     _add_cut(plan, "0 to 5, or 'all' for 1 to 5")
-    plan.add_argument("--data", help="plan for this data set's number of classes (default: the model's own)")
+    plan.add_argument("--data", help="data set whose classes and training images decide")
+    _add_method(plan)
 
     prune = add("prune", _prune, "Cut a model and save it, not yet fine-tuned.")
     _add_model(prune)
     _add_cut(prune, "0 to 5")
     prune.add_argument("--out", type=Path, required=True, help="checkpoint to write (.pt)")
-    prune.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the random weights of a .yaml")
+    prune.add_argument("--data", help="data set whose training images decide (default: none are looked at)")
+    _add_method(prune, recovers=True)
+    prune.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
 
     run = add("run", _run, "Prune, fine-tune, measure and keep the result.")
     _add_model(run)
@@ -338,12 +366,12 @@ def _parser() -> argparse.ArgumentParser:
         "--patience", type=int, default=DEFAULT_PATIENCE, help="stop after so many without gain (default: %(default)s)"
     )
     run.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
+    run.add_argument("--recipe", default=DEFAULT_RECIPE, help=f"{RECIPE_HELP} (default: %(default)s)")
+    _add_method(run, recovers=True)
     run.add_argument(
-        "--recipe",
-        default="standard",
-        help="standard: Ultralytics' defaults; plain: no augmentation, as published (default: %(default)s)",
+        "--steps", type=int, default=1, help="cut and fine-tune in so many rounds, which share the epochs (default: 1)"
     )
-
+    run.add_argument("--classes", default="", help="keep only these: names or indices, as in person,car")
     run.add_argument("--again", action="store_true", help="run even where a result is stored, and replace it")
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
@@ -369,6 +397,23 @@ def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:
     parser.add_argument(
         "--keep-params", type=float, metavar="F", help="custom target: part of the parameters, 0.2 to 1"
     )
+
+
+def _add_method(parser: argparse.ArgumentParser, *, recovers: bool = False) -> None:
+    parser.add_argument("--criterion", help=f"how channels are ranked: {_names(CriterionName)}")
+    parser.add_argument("--allocation", help=f"how the cut is shared out among layers: {_names(AllocationName)}")
+    if recovers:
+        parser.add_argument("--recovery", help=f"what is done before training: {_names(RecoveryName)}")
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        metavar="N",
+        help=f"training images that criterion and recovery look at, at most (default: {DEFAULT_CALIBRATION_IMAGES})",
+    )
+
+
+def _names(choices: Any) -> str:
+    return ", ".join(get_args(choices))
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

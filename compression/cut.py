@@ -1,29 +1,119 @@
-"""What needs no training: plan a cut, and apply it."""
+"""What needs no training: plan a cut, apply it, and recover accuracy by least squares."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ultralytics.nn.tasks import DetectionModel
 
-from cache.record import PlanRecord
+from cache.record import Costs, PlanRecord
 from cache.store import own_store, plan_key
+from compression.calibration import Calibration, load_calibration
 from compression.checkpoint import checkpoint_info, write_checkpoint
-from compression.dataset import class_names
-from compression.detector import open_detector, with_classes
+from compression.criteria import CRITERIA
+from compression.dataset import Dataset, class_names, open_dataset
+from compression.detector import Detector, needs_training, open_detector, with_classes
+from compression.environment import torch_device
 from compression.errors import SpecError
 from compression.levels import resolve_target
 from compression.planner import Planner, PruningPlan
-from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, Target
-from compression.surgery import apply_plan
+from compression.recovery import recover
+from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, WITHOUT_IMAGES, CutMethod, Target
+from compression.surgery import apply_plan, kept_outputs
+
+
+class Cutter:
+    """Cuts one model; its channels are scored, and its images loaded, once for all cuts.
+
+    Args:
+        module: the detector; not modified.
+        imgsz: side of the square input, pixels.
+        method: how channels are chosen and accuracy is recovered.
+        dataset: whose training images are looked at; may be None where the method needs none.
+        device: Ultralytics' device string.
+        original: the model before any earlier cut, of whose widths the layers' floors are parts.
+
+    Raises:
+        ModelError: the model cannot be traced.
+        SpecError: the method needs training images and there is no data set.
+    """
+
+    def __init__(
+        self,
+        module: DetectionModel,
+        imgsz: int,
+        method: CutMethod,
+        *,
+        dataset: Dataset | None = None,
+        device: str = "cpu",
+        original: DetectionModel | None = None,
+    ) -> None:
+        self._module, self._method, self._device = module, method, torch_device(device)
+        self._calibration = _calibration(dataset, imgsz, method)
+        self.planner = Planner(
+            module,
+            imgsz,
+            criterion=method.criterion,
+            allocation=method.allocation,
+            calibration=self._calibration,
+            seed=method.seed,
+            device=self._device,
+            original=original,
+        )
+
+    @property
+    def before(self) -> Costs:
+        """Costs of the model before this cut."""
+        return self.planner.outcome(self._module)[0]
+
+    def cut(self, target: Target) -> Pruned:
+        """Plan a cut and apply it.
+
+        Raises:
+            TargetError: the model cannot be cut that far, or not both costs together.
+        """
+        pruning = self.planner.plan(target)
+        return Pruned(module=apply_plan(self._module, self.planner.trace, pruning), plan=pruning)
+
+    def recover(self, pruned: Pruned) -> DetectionModel:
+        """The pruned model with what the method brings back of its accuracy; the same module where it is nothing."""
+        if self._method.recovery == "none" or pruned.plan.after == pruned.plan.before:
+            return pruned.module
+        assert self._calibration is not None
+        kept = kept_outputs(self._module, self.planner.trace, pruned.plan)
+        recovered, _ = recover(
+            self._module,
+            pruned.module,
+            kept,
+            self._calibration.images,
+            seed=self._method.seed,
+            device=self._device,
+        )
+        return recovered
+
+
+def _calibration(dataset: Dataset | None, imgsz: int, method: CutMethod) -> Calibration | None:
+    if not looks_at_images(method):
+        return None
+    if dataset is None or method.calibration_images == 0:
+        raise SpecError(
+            f"Criterion {method.criterion!r} with recovery {method.recovery!r} looks at training images; name the data "
+            f"set, or choose --criterion l2 --recovery none."
+        )
+    return load_calibration(dataset, imgsz=imgsz, n_images=method.calibration_images, seed=method.seed)
+
+
+def looks_at_images(method: CutMethod) -> bool:
+    """Whether a method needs training images."""
+    return CRITERIA[method.criterion].needs_images or method.recovery != "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What `prune` gives back: a pruned, not yet trained model and the plan it followed."""
+    """A pruned, not yet trained model and the plan it followed."""
 
     module: DetectionModel
     plan: PruningPlan
@@ -36,6 +126,7 @@ def plan(
     target: Target | None = None,
     imgsz: int = DEFAULT_IMGSZ,
     data: str | None = None,
+    method: CutMethod | None = None,
 ) -> PlanRecord:
     """What would be cut from a model, exactly, with no training.
 
@@ -45,36 +136,46 @@ def plan(
         target: the costs to keep where `level` is None.
         imgsz: side of the square input, pixels.
         data: data set whose number of classes the model shall have; the model's own where None.
+        method: how channels are chosen; None for the default, see `plan_all`.
 
     Raises:
-        TrimboardError: the model, level, target or data set cannot be used.
+        TrimboardError: the model, level, target, method or data set cannot be used.
     """
-    return plan_all(model, {level: resolve_target(level, target)}, imgsz=imgsz, data=data)[0]
+    return plan_all(model, {level: resolve_target(level, target)}, imgsz=imgsz, data=data, method=method)[0]
 
 
 def plan_all(
-    model: str, targets: dict[int | None, Target], *, imgsz: int = DEFAULT_IMGSZ, data: str | None = None
+    model: str,
+    targets: dict[int | None, Target],
+    *,
+    imgsz: int = DEFAULT_IMGSZ,
+    data: str | None = None,
+    method: CutMethod | None = None,
 ) -> list[PlanRecord]:
-    """Plans of several levels of one model, which is opened and traced once; kept in the store.
+    """Plans of several levels of one model, opened and traced once; those without images are kept in the store.
 
     Args:
         model: catalog name, .yaml, or the path of a .pt.
         targets: level (None for a custom target) to the costs to keep.
         imgsz: side of the square input, pixels.
         data: data set whose number of classes the model shall have; the model's own where None.
+        method: how channels are chosen; its recovery does not matter. None for that of a run where the model was
+            trained on the data set's classes, and for what needs no images elsewhere.
 
     Raises:
-        TrimboardError: the model, a target or the data set cannot be used.
+        TrimboardError: the model, a target, the method or the data set cannot be used.
     """
     names = class_names(data) if data is not None else None
     detector = open_detector(model, nc=len(names) if names else None)
     module = detector.module if names is None else with_classes(detector, names)
+    method, dataset = _method_for(detector, data, method)
+    method = replace(method, recovery="none")
     start = time.perf_counter()
-    planner = Planner(module, imgsz)
+    cutter = Cutter(module, imgsz, method, dataset=dataset)
     opened = time.perf_counter() - start
     records = []
     for level, target in targets.items():
-        pruning = planner.plan(target)
+        pruning = cutter.planner.plan(target)
         record = PlanRecord(
             model=detector.label,
             imgsz=imgsz,
@@ -86,12 +187,39 @@ def plan_all(
             layers=pruning.layers,
             seconds=round(opened + pruning.seconds, 3),
             warnings=pruning.warnings,
+            criterion=method.criterion,
+            allocation=method.allocation,
         )
-        if level is not None:
+        if level is not None and _needs_no_images(method):
             key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
             own_store().save_plan(key, record)
         records.append(record)
     return records
+
+
+def _needs_no_images(method: CutMethod) -> bool:
+    """Whether this is how a cut is planned without images: those plans alone are the same on any data set."""
+    return (method.criterion, method.allocation) == (WITHOUT_IMAGES.criterion, WITHOUT_IMAGES.allocation)
+
+
+def _method_for(detector: Detector, data: str | None, asked: CutMethod | None) -> tuple[CutMethod, Dataset | None]:
+    """How to cut a model outside of a run, and the data set where its images are looked at for that.
+
+    Raises:
+        SpecError: the model has to be trained on the data set before its channels can be told apart there.
+    """
+    method = asked or (CutMethod() if data is not None else WITHOUT_IMAGES)
+    if data is None or not looks_at_images(method):
+        return method, None
+    nc = len(class_names(data))
+    if not needs_training(detector, nc):
+        return method, open_dataset(data)
+    if asked is None:
+        return WITHOUT_IMAGES, None
+    raise SpecError(
+        f"{detector.label!r} was not trained on the {nc} classes of {data!r}, so criterion {method.criterion!r} cannot "
+        f"rank its channels there; choose --criterion l2 --allocation uniform --recovery none."
+    )
 
 
 def prune(
@@ -101,9 +229,11 @@ def prune(
     level: int | None = None,
     target: Target | None = None,
     imgsz: int = DEFAULT_IMGSZ,
+    data: str | None = None,
+    method: CutMethod | None = None,
     seed: int = DEFAULT_SEED,
 ) -> Pruned:
-    """Cut a model, without training it.
+    """Cut a model and recover what can be recovered without training.
 
     Args:
         model: catalog name, .yaml, or the path of a .pt.
@@ -111,29 +241,34 @@ def prune(
         level: 0 to 5; None with a custom target.
         target: the costs to keep where `level` is None.
         imgsz: side of the square input at which the GFLOPs are counted, pixels.
-        seed: of the random weights of a .yaml.
+        data: data set whose training images the method looks at.
+        method: how channels are chosen and accuracy is recovered; None for the default, see `plan_all`.
+        seed: of everything random.
 
     Raises:
-        TrimboardError: the model, level or target cannot be used.
+        TrimboardError: the model, level, target, method or data set cannot be used.
     """
     wanted = resolve_target(level, target)
     if out is not None:
         _check_writable(out)
     detector = open_detector(model, seed=seed)
-    planner = Planner(detector.module, imgsz)
-    pruning = planner.plan(wanted)
-    module = apply_plan(detector.module, planner.trace, pruning)
+    method, dataset = _method_for(detector, data, method)
+    cutter = Cutter(detector.module, imgsz, replace(method, seed=seed), dataset=dataset)
+    pruned = cutter.cut(wanted)
+    pruned = replace(pruned, module=cutter.recover(pruned))
     if out is not None:
+        pruning = pruned.plan
         content = {
             "level": level,
             "target": asdict(wanted),
             "imgsz": imgsz,
+            **asdict(method),
             "before": asdict(pruning.before),
             "after": asdict(pruning.after),
             "layers": [asdict(row) for row in pruning.layers],
         }
-        write_checkpoint(module, out, checkpoint_info(detector.label, content))
-    return Pruned(module=module, plan=pruning)
+        write_checkpoint(pruned.module, out, checkpoint_info(detector.label, content))
+    return pruned
 
 
 def _check_writable(file: Path) -> None:

@@ -50,6 +50,15 @@ def check_device(device: str) -> None:
         raise SpecError(f"Device {device!r} is not there; give cpu, 0 for the first GPU, or 0,1 for two.") from error
 
 
+def torch_device(device: str) -> torch.device:
+    """The device that work on a single one runs on: of several GPUs the first.
+
+    Args:
+        device: Ultralytics' device string, checked before.
+    """
+    return select_device(device.split(",")[0], verbose=False)
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -12,7 +12,7 @@ from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.environment import check_device
 from compression.errors import ModelError
-from compression.spec import HeadName
+from compression.spec import HeadName, RunSpec
 
 # Ultralytics reports metrics of a training to so many decimals; finer ones are noise.
 DECIMALS = 5
@@ -69,3 +69,8 @@ def evaluate(
         recall=round(float(box.mr), DECIMALS),
         per_class={dataset.names[index]: round(float(box.maps[index]), DECIMALS) for index in sorted(dataset.names)},
     )
+
+
+def evaluate_for(spec: RunSpec, checkpoint: Path, dataset: Dataset) -> Metrics:
+    """Validate a checkpoint as a run asks for it: its image size, batch, device and head."""
+    return evaluate(checkpoint, dataset, imgsz=spec.imgsz, batch=spec.batch, device=spec.device, head=spec.head)

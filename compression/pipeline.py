@@ -7,40 +7,51 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cache.record import Artifact, EpochRow, Metrics, Progress, RunRecord
 from cache.store import own_store
 from compression.checkpoint import checkpoint_info, write_checkpoint
+from compression.classes import class_subset, keep_classes, parse_classes
+from compression.cut import looks_at_images
 from compression.dataset import Dataset, open_dataset
 from compression.detector import Detector, file_sha256, needs_training, open_detector, read_checkpoint, with_classes
 from compression.environment import check_device, commit, describe_environment
 from compression.errors import TrimboardError
-from compression.evaluation import evaluate
+from compression.evaluation import evaluate_for
 from compression.finetune import fine_tune
 from compression.home import run_folder
 from compression.levels import ORIGINAL, resolve_target, target_of
-from compression.planner import Planner, PruningPlan
+from compression.planner import Planner
+from compression.rounds import FINE_TUNING, TRAINING_FOLDER, Compressed, Rounds
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_EPOCHS,
     DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
+    DEFAULT_RECIPE,
     DEFAULT_SEED,
-    CriterionName,
+    WITHOUT_IMAGES,
+    CutMethod,
     HeadName,
     RecipeName,
     RunSpec,
     Target,
 )
-from compression.surgery import apply_plan
 
 CHECKPOINT = "checkpoint"
-# Folder of Ultralytics' own files within a run's folder; it is there while a training is unfinished.
-TRAINING_FOLDER = "training"
-_TRAINING = "fine-tuning"
+
+# What an uncut model's key says of how it was cut.
+_NOTHING_CUT: dict[str, Any] = {
+    "criterion": WITHOUT_IMAGES.criterion,
+    "allocation": WITHOUT_IMAGES.allocation,
+    "recovery": WITHOUT_IMAGES.recovery,
+    "calibration_images": WITHOUT_IMAGES.calibration_images,
+    "steps": 1,
+}
 
 Tell = Callable[[Progress], None]
 
@@ -70,8 +81,10 @@ def compress(
     *,
     level: int | None = None,
     target: Target | None = None,
-    recipe: RecipeName = "standard",
-    criterion: CriterionName = "l2",
+    classes: str = "",
+    recipe: RecipeName = DEFAULT_RECIPE,
+    method: CutMethod | None = None,
+    steps: int = 1,
     epochs: int = DEFAULT_EPOCHS,
     patience: int = DEFAULT_PATIENCE,
     imgsz: int = DEFAULT_IMGSZ,
@@ -93,8 +106,10 @@ def compress(
         data: "shapes", a name of Ultralytics' catalog, a data.yaml, or a folder that holds one.
         level: 0 to 5; None with a custom target.
         target: the costs to keep where `level` is None.
+        classes: names or indices of the only classes to keep, as "person,car"; empty for all.
         recipe: how to fine-tune.
-        criterion: how channels are ranked.
+        method: how channels are chosen and accuracy is recovered before training; its seed is not used.
+        steps: reach the target in so many rounds of cutting and fine-tuning, which share the epochs.
         epochs: at most so many epochs of fine-tuning; 0 measures without training.
         patience: epochs without a better result after which fine-tuning ends.
         imgsz: side of the square input, pixels.
@@ -112,8 +127,13 @@ def compress(
     wanted = resolve_target(level, target)
     check_device(device)
     tell(Progress(stage="dataset"))
-    dataset = open_dataset(data)
+    whole = open_dataset(data)
+    kept = parse_classes(classes, whole.names) if classes else ()
+    kept = () if len(kept) == whole.nc else kept
+    dataset = class_subset(whole, kept) if kept else whole
     detector = open_detector(model, nc=dataset.nc, seed=seed)
+    if kept and detector.file is not None and len(detector.module.names) == whole.nc:
+        detector = replace(detector, module=keep_classes(detector.module, kept))
     spec = RunSpec(
         model=model,
         weights_sha256=detector.weights_sha256,
@@ -121,18 +141,24 @@ def compress(
         data_fingerprint=dataset.fingerprint,
         level=level,
         target=wanted,
+        classes=kept,
         head=detector.choose_head(head),
-        criterion=criterion,
         recipe=recipe,
+        steps=steps,
         epochs=epochs,
         patience=patience,
         imgsz=imgsz,
         batch=batch,
-        seed=seed,
         device=device,
         data_source=data,
+        **asdict(replace(_as_used(method or CutMethod()), seed=seed)),
     )
     return _Run(spec, dataset, tell, log_file).outcome(detector, again=again)
+
+
+def _as_used(method: CutMethod) -> CutMethod:
+    """The method without a number of images that nobody looks at, so that equal questions have equal keys."""
+    return method if looks_at_images(method) else replace(method, calibration_images=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +230,10 @@ class _Run:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
     def _training_spec(self) -> RunSpec:
-        """What training the original is cached under: it does not depend on the level that is wanted."""
-        return replace(self.asked, level=ORIGINAL, target=target_of(ORIGINAL))
+        """What training the original is cached under: it does not depend on the cut that is wanted."""
+        # There is nobody yet who could teach it.
+        recipe: RecipeName = DEFAULT_RECIPE if self.asked.recipe == "distill" else self.asked.recipe
+        return replace(self.asked, level=ORIGINAL, target=target_of(ORIGINAL), recipe=recipe, **_NOTHING_CUT)
 
     def _trained_checkpoint(self) -> Path | None:
         """The original as it was trained for this data set earlier, where it was."""
@@ -222,12 +250,12 @@ class _Run:
             self._spec_of(detector),
             level=ORIGINAL,
             target=target_of(ORIGINAL),
-            criterion="l2",
             recipe="standard",
             epochs=0,
             patience=DEFAULT_PATIENCE,
             batch=DEFAULT_BATCH,
             seed=DEFAULT_SEED,
+            **_NOTHING_CUT,
         )
 
     def _train_original(self, detector: Detector) -> Detector:
@@ -242,13 +270,14 @@ class _Run:
             write_checkpoint(module, start, {})
             with self._stage("training the original"):
                 training = fine_tune(
-                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=_TRAINING
+                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=FINE_TUNING
                 )
             trained, _ = read_checkpoint(training.best)
             write_checkpoint(trained, stored, {})
-            pruning = Planner(trained, spec.imgsz).plan(spec.target)
-            metrics = self._evaluate(stored, spec)
-            self._save(spec, detector, stored, pruning, original=metrics, metrics=metrics, curve=training.curve)
+            metrics = evaluate_for(spec, stored, self.dataset)
+            self._save(
+                spec, replace(detector, module=trained), stored, original=metrics, metrics=metrics, curve=training.curve
+            )
             _remove_working_files(folder)
         return open_detector(str(stored))
 
@@ -260,58 +289,53 @@ class _Run:
         assert detector.file is not None
         stored = run_folder(spec.key) / f"{detector.label}.pt"
         stored.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(detector.file, stored)
+        if spec.classes:
+            write_checkpoint(detector.module, stored, {})
+        else:
+            shutil.copy(detector.file, stored)
         with self._stage("measuring the original"):
-            metrics = self._evaluate(stored, spec)
-        pruning = Planner(detector.module, spec.imgsz).plan(spec.target)
-        return self._save(spec, detector, stored, pruning, original=metrics, metrics=metrics)
+            metrics = evaluate_for(spec, stored, self.dataset)
+        return self._save(spec, detector, stored, original=metrics, metrics=metrics)
 
     def _compress(self, detector: Detector, original: RunRecord) -> RunRecord:
         spec = self._spec_of(detector)
         folder = run_folder(spec.key)
-        start, stored = folder / "start.pt", folder / f"{detector.label}-{_suffix(spec)}.pt"
-        with self._stage("pruning"):
-            planner = Planner(detector.module, spec.imgsz, spec.criterion)
-            pruning = planner.plan(spec.target)
-            write_checkpoint(apply_plan(detector.module, planner.trace, pruning), start, {})
-        with self._stage("measuring before training"):
-            pruned = self._evaluate(start, spec)
-        curve: tuple[EpochRow, ...] = ()
-        best = start
-        if spec.epochs:
-            with self._stage(_TRAINING):
-                training = fine_tune(
-                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=_TRAINING
-                )
-            best, curve = training.best, training.curve
-        trained, _ = read_checkpoint(best)
+        teacher = own_store().artifact_path(original) or detector.file
+        assert teacher is not None
+        made = Rounds(
+            original=detector.module,
+            teacher=teacher,
+            dataset=self.dataset,
+            spec=spec,
+            folder=folder,
+            tell=self.tell,
+            stage=self._stage,
+        ).run()
+        stored = folder / f"{detector.label}-{_suffix(spec)}.pt"
+        trained, _ = read_checkpoint(made.checkpoint)
         write_checkpoint(trained, stored, {})
         with self._stage("measuring"):
-            metrics = self._evaluate(stored, spec)
-        record = self._save(
-            spec, detector, stored, pruning, original=original.metrics, metrics=metrics, pruned=pruned, curve=curve
-        )
+            metrics = evaluate_for(spec, stored, self.dataset)
+        record = self._save(spec, detector, stored, original=original.metrics, metrics=metrics, made=made)
         _remove_working_files(folder)
         return record
-
-    def _evaluate(self, checkpoint: Path, spec: RunSpec) -> Metrics:
-        return evaluate(
-            checkpoint, self.dataset, imgsz=spec.imgsz, batch=spec.batch, device=spec.device, head=spec.head
-        )
 
     def _save(
         self,
         spec: RunSpec,
         detector: Detector,
         checkpoint: Path,
-        pruning: PruningPlan,
         *,
         original: Metrics,
         metrics: Metrics,
-        pruned: Metrics | None = None,
+        made: Compressed | None = None,
         curve: tuple[EpochRow, ...] = (),
     ) -> RunRecord:
         """Store the result, and note it in the checkpoint as far as a checkpoint of ours is concerned."""
+        module, _ = read_checkpoint(checkpoint)
+        planner = Planner(detector.module, spec.imgsz)
+        costs_original, _ = planner.outcome(detector.module)
+        costs, layers = planner.outcome(module)
         record = RunRecord(
             key=spec.key,
             provenance="measured",
@@ -321,21 +345,21 @@ class _Run:
             level=spec.level,
             head=spec.head,
             imgsz=spec.imgsz,
-            costs_original=pruning.before,
-            costs=pruning.after,
+            costs_original=costs_original,
+            costs=costs,
             metrics_original=original,
-            metrics_pruned=pruned,
+            metrics_pruned=made.pruned if made else None,
+            metrics_recovered=made.recovered if made else None,
             metrics=metrics,
             spec=spec,
-            layers=pruning.layers,
-            curve=curve,
+            layers=layers,
+            curve=made.curve if made else curve,
             environment=describe_environment(spec.device),
             seconds=dict(self.seconds),
-            warnings=(*pruning.warnings, *self._name_warnings(detector)),
+            warnings=(*(made.warnings if made else ()), *self._name_warnings(detector)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        if curve or spec.level != ORIGINAL:
-            module, _ = read_checkpoint(checkpoint)
+        if record.curve or spec.level != ORIGINAL or spec.classes:
             handed_on = replace(record, spec=spec.without_places())
             write_checkpoint(module, checkpoint, checkpoint_info(detector.label, handed_on.to_dict()))
         artifact = Artifact(
@@ -369,8 +393,10 @@ def _suffix(spec: RunSpec) -> str:
 
 def _remove_working_files(folder: Path) -> None:
     """Drop what only an interrupted run would need."""
-    shutil.rmtree(folder / TRAINING_FOLDER, ignore_errors=True)
-    (folder / "start.pt").unlink(missing_ok=True)
+    for training in folder.glob(f"{TRAINING_FOLDER}*"):
+        shutil.rmtree(training, ignore_errors=True)
+    for file in (folder / "start.pt", *folder.glob("cut-*.pt")):
+        file.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,25 +1,29 @@
 """How many channels each group keeps, so that the GFLOPs and the parameters both meet their target.
 
-Every group is cut by the same part, tilted by one exponent: groups that hold more parameters than they cost GFLOPs are
-cut deeper (or less deep) until both targets are met. Counts are then rounded to steps that kernels like, and single
-steps are moved between groups until the rounding error of the whole is gone.
+An allocation (see `allocation`) gives a cut for each depth and tilt; the depth and the tilt that meet both targets are
+found by root finding. Counts are then rounded to steps that kernels like, and single steps are moved between groups
+until the rounding error of the whole is gone.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, LayerRow
+from compression.allocation import ALLOCATIONS, Units
+from compression.calibration import Calibration
 from compression.costs import CostModel, Numbers
-from compression.criteria import CRITERIA, Scores, strongest_channels
+from compression.criteria import CRITERIA, Subject, strongest_channels
 from compression.errors import ModelError, TargetError
-from compression.spec import CriterionName, Target
+from compression.spec import AllocationName, CriterionName, Target
 from compression.trace import ChannelGroup, Trace, trace
 
 # No group keeps less than this part of its channels, whatever the target.
@@ -39,6 +43,8 @@ MAX_MOVES = 400
 MOVABLE = 0.05
 # How much a group's distance from the common cut counts beside the targets' error when steps are moved.
 EVENNESS = 0.02
+# How often the costs of the budget-aware allocation are looked at again, at the cut that they led to.
+COST_ROUNDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,27 +76,61 @@ class Planner:
     Args:
         model: an unfused Ultralytics `DetectionModel`; not modified.
         imgsz: side of the square input, pixels.
-        criterion: how channels are ranked within their group.
+        criterion: how channels are ranked.
+        allocation: how the cut is shared out among the layers.
+        calibration: labelled training images, for a criterion that looks at them.
+        seed: of a criterion that draws lots.
+        device: where a criterion computes.
+        original: the model before any earlier cut, of whose widths the floors are parts; `model` itself where None.
 
     Raises:
         ModelError: the model cannot be traced, or the image size is no multiple of its largest stride.
+        SpecError: the criterion needs training images and there are none.
     """
 
-    def __init__(self, model: DetectionModel, imgsz: int, criterion: CriterionName = "l2") -> None:
+    def __init__(
+        self,
+        model: DetectionModel,
+        imgsz: int,
+        *,
+        criterion: CriterionName = "l2",
+        allocation: AllocationName = "uniform",
+        calibration: Calibration | None = None,
+        seed: int = 0,
+        device: torch.device | None = None,
+        original: DetectionModel | None = None,
+    ) -> None:
         stride = int(model.stride.max())
         if imgsz < stride or imgsz % stride:
             nearest = max(round(imgsz / stride), 1) * stride
             raise ModelError(f"Image size {imgsz} is no multiple of this model's stride {stride}; use {nearest}.")
+        self._model = model
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
-        self._units = _units(self.trace)
-        self._widths = np.array([self.trace.groups[unit[0]].width for unit in self._units], dtype=np.float64)
-        self._spread = _spread_matrix(self._units, len(self.trace.groups))
+        self._allocation = allocation
+        self._members = _units(self.trace)
+        if not self._members:
+            raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
+        self._widths = np.array([self.trace.groups[unit[0]].width for unit in self._members], dtype=np.float64)
+        self._spread = _spread_matrix(self._members, len(self.trace.groups))
         self._fixed = self.costs.widths - self._spread @ self._widths
         full = self.costs.training_costs(self.costs.widths)
         self._gflops, self._params = float(full[0]), float(full[1])
-        self._tilt = self._parameter_heaviness()
-        self._scores = [_scores(group, criterion) for group in self.trace.groups]
+        subject = Subject(
+            model=model,
+            trace=self.trace,
+            calibration=calibration,
+            seed=seed,
+            device=device or torch.device("cpu"),
+        )
+        self._scores = CRITERIA[criterion].score(subject)
+        self._units = Units(
+            widths=self._widths,
+            floors=self._floors(original or model),
+            prices=[np.sum([np.sort(self._scores[group]) for group in unit], axis=0) for unit in self._members],
+            kinds=[tuple(_structure(model, self.trace.groups[group]) for group in unit) for unit in self._members],
+            **self._savings(self._widths),
+        )
 
     def plan(self, target: Target) -> PruningPlan:
         """Choose the channels to keep.
@@ -115,11 +155,32 @@ class Planner:
             seconds=time.perf_counter() - start,
         )
 
+    def _floors(self, original: DetectionModel) -> Numbers:
+        names = [self.trace.groups[unit[0]].name for unit in self._members]
+        earlier = [
+            original.get_submodule(name).out_channels / self._model.get_submodule(name).out_channels for name in names
+        ]
+        floors = np.ceil(self._widths * np.array(earlier) * MIN_GROUP_KEPT)
+        return np.clip(floors, 1, self._widths)
+
+    def outcome(self, module: DetectionModel) -> tuple[Costs, tuple[LayerRow, ...]]:
+        """Costs of a narrower copy of the model, and one row a layer, both against the model itself.
+
+        Args:
+            module: what surgery, once or several times, left of the model.
+        """
+        kept = []
+        for group in self.trace.groups:
+            before, after = (each.get_submodule(group.name).out_channels for each in (self._model, module))
+            kept.append(group.width * after / before)
+        counts = np.array(kept, dtype=np.float64)
+        return self.costs.costs(counts), self.costs.rows(counts)
+
     def _counts(self, target: Target) -> Numbers:
         if target.gflops_kept in (1, None) and target.params_kept in (1, None):
             return self._widths
         self._check_reach(target)
-        ideal = self._tilted_cut(target)
+        ideal = self._ideal_cut(target)
         largest = np.minimum(MAX_STEP, 2.0 ** np.floor(np.log2(np.maximum(self._widths / STEP_PART, 1))))
         for divisor in (1, 2, 4, 8):
             counts = self._round(ideal, np.maximum(largest / divisor, 1), target)
@@ -128,7 +189,7 @@ class Planner:
         return counts
 
     def _check_reach(self, target: Target) -> None:
-        least = self._kept_parts(self._floor())
+        least = self._kept_parts(self._units.floors)
         for name, asked, reached in (
             ("GFLOPs", target.gflops_kept, least[0]),
             ("parameters", target.params_kept, least[1]),
@@ -139,17 +200,29 @@ class Planner:
                     f"{MIN_GROUP_KEPT:g} of its channels this model keeps {reached:.3f}; ask for more than that."
                 )
 
-    def _floor(self) -> Numbers:
-        return np.maximum(np.ceil(self._widths * MIN_GROUP_KEPT), 1)
+    def _ideal_cut(self, target: Target) -> Numbers:
+        """Channels to keep before rounding; what a channel saves depends on the cut, and is looked at again."""
+        units = self._units
+        ideal = self._tilted_cut(units, target)
+        for _ in range(COST_ROUNDS if self._allocation == "budget" else 0):
+            now = self._savings(ideal)
+            # Half of the way, since cut and costs would swing around each other.
+            units = replace(
+                units, gflops=np.sqrt(units.gflops * now["gflops"]), params=np.sqrt(units.params * now["params"])
+            )
+            ideal = self._tilted_cut(units, target)
+        return ideal
 
-    def _tilted_cut(self, target: Target) -> Numbers:
-        """Channels to keep, not yet whole numbers, from one depth and one tilt."""
-        if target.gflops_kept is None or target.params_kept is None:
-            return self._at_depth(0.0, target)
+    def _tilted_cut(self, units: Units, target: Target) -> Numbers:
+        """Channels to keep from one depth and one tilt."""
+        if target.gflops_kept is None:
+            return self._at_depth(units, 1.0 if self._allocation == "budget" else 0.0, target)
+        if target.params_kept is None:
+            return self._at_depth(units, 0.0, target)
 
         def excess_params(tilt: float) -> float:
             assert target.params_kept is not None
-            return float(self._kept_parts(self._at_depth(tilt, target))[1]) - target.params_kept
+            return float(self._kept_parts(self._at_depth(units, tilt, target))[1]) - target.params_kept
 
         low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
         if low * high > 0:
@@ -160,37 +233,30 @@ class Planner:
                     f"contradict each other for this model; with these GFLOPs it keeps "
                     f"{target.params_kept + nearest:.3f} of the parameters at the nearest."
                 )
-            return self._at_depth(tilt, target)
-        return self._at_depth(float(brentq(excess_params, -MAX_TILT, MAX_TILT, xtol=1e-4)), target)
+            return self._at_depth(units, tilt, target)
+        return self._at_depth(units, float(brentq(excess_params, -MAX_TILT, MAX_TILT, xtol=1e-4)), target)
 
-    def _at_depth(self, tilt: float, target: Target) -> Numbers:
+    def _at_depth(self, units: Units, tilt: float, target: Target) -> Numbers:
         """The cut of a tilt that meets the GFLOPs target, or the parameter target where there is no other."""
         which, goal = (0, target.gflops_kept) if target.gflops_kept is not None else (1, target.params_kept)
         assert goal is not None
-        weights = self._tilt**tilt
-
-        def keep(depth: float) -> Numbers:
-            return np.maximum(self._widths * (1 - depth * weights / weights.max()), self._floor())
+        keep = ALLOCATIONS[self._allocation]
 
         def excess(depth: float) -> float:
-            return float(self._kept_parts(keep(depth))[which]) - goal
+            return float(self._kept_parts(keep(units, depth, tilt))[which]) - goal
 
-        # At this depth even the least cut group stands at its floor.
-        deepest = float(weights.max() / weights.min())
-        return keep(float(brentq(excess, 0.0, deepest, xtol=1e-6))) if excess(0.0) > 0 else keep(0.0)
+        return keep(units, float(brentq(excess, 0.0, 1.0, xtol=1e-12)) if excess(0.0) > 0 else 0.0, tilt)
 
-    def _parameter_heaviness(self) -> Numbers:
-        """For each unit its share of the parameters over its share of the GFLOPs, geometric mean 1."""
-        if not self._units:
-            raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
-        trials = self._widths[:, None] - np.diag(0.1 * self._widths)
-        gflops, params = self.costs.training_costs(self._per_group(trials))
-        shares = ((self._params - params) / self._params) / ((self._gflops - gflops) / self._gflops)
-        return shares / np.exp(np.log(shares).mean())
+    def _savings(self, counts: Numbers) -> dict[str, Numbers]:
+        """What one channel less of each unit saves, as a part of the model's costs, at given counts."""
+        part = 0.1 * counts
+        trials = counts[:, None] - np.diag(part)
+        now, less = self._kept_parts(counts), self._kept_parts(trials)
+        return {"gflops": (now[0] - less[0]) / part, "params": (now[1] - less[1]) / part}
 
     def _round(self, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
         """Whole steps nearest to the ideal cut, then single steps moved while the targets' error shrinks."""
-        floor = self._widths - step * np.floor((self._widths - self._floor()) / step)
+        floor = self._widths - step * np.floor((self._widths - self._units.floors) / step)
         counts = np.clip(self._widths - step * np.round((self._widths - ideal) / step), floor, self._widths)
         best = self._badness(counts[:, None], ideal, step, target)[0]
         moves = np.concatenate([np.diag(step), -np.diag(step)], axis=1)
@@ -236,8 +302,10 @@ class Planner:
         ]
 
 
-def _scores(group: ChannelGroup, criterion: CriterionName) -> Scores:
-    return CRITERIA[criterion](group) if group.locked is None else np.ones(group.width)
+def _structure(model: DetectionModel, group: ChannelGroup) -> tuple[tuple[Any, ...], ...]:
+    """What a group's channels run through, without names and sizes; equal for groups of isomorphic structure."""
+    layers = ((member.side, model.get_submodule(member.layer)) for member in group.members)
+    return tuple((side, type(layer).__name__, getattr(layer, "kernel_size", None)) for side, layer in layers)
 
 
 def _units(traced: Trace) -> list[tuple[int, ...]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
@@ -41,6 +41,7 @@ DEFAULT_BATCH = 16
 DEFAULT_PATIENCE = 100
 DEFAULT_SEED = 0
 DEFAULT_IMGSZ = 640
+DEFAULT_RECIPE: RecipeName = "cosine"
 # "A few hundred": criteria and recovery gain little from more, and need as much more time and memory.
 DEFAULT_CALIBRATION_IMAGES = 256
 
@@ -73,6 +74,40 @@ _CHOICES = {
     "head": HeadName,
 }
 _LEAST = {"epochs": 0, "patience": 1, "imgsz": 32, "batch": 1, "seed": 0, "calibration_images": 0, "steps": 1}
+
+
+def _check_choices(asked: CutMethod | RunSpec) -> None:
+    for field in fields(asked):
+        known, value = _CHOICES.get(field.name), getattr(asked, field.name)
+        if known and value not in get_args(known):
+            raise SpecError(f"There is no {field.name} {value!r}; choose one of {', '.join(get_args(known))}.")
+
+
+def _check_counts(asked: CutMethod | RunSpec) -> None:
+    for field in fields(asked):
+        least, value = _LEAST.get(field.name), getattr(asked, field.name)
+        if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            name = field.name.replace("_", " ")
+            raise SpecError(f"{name} {value!r} is not possible; give a whole number from {least} up.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutMethod:
+    """How channels are chosen and what is done for the accuracy before any training; see `RunSpec`."""
+
+    criterion: CriterionName = "obs"
+    allocation: AllocationName = "budget"
+    recovery: RecoveryName = "least_squares"
+    calibration_images: int = DEFAULT_CALIBRATION_IMAGES
+    seed: int = DEFAULT_SEED
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_counts(self)
+
+
+# What can be done where no training images are at hand.
+WITHOUT_IMAGES = CutMethod(criterion="l2", allocation="uniform", recovery="none", calibration_images=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +145,13 @@ class RunSpec:
     level: int | None
     target: Target
     head: HeadName
-    criterion: CriterionName = "l2"
-    allocation: AllocationName = "uniform"
-    recovery: RecoveryName = "least_squares"
+    criterion: CriterionName = CutMethod.criterion
+    allocation: AllocationName = CutMethod.allocation
+    recovery: RecoveryName = CutMethod.recovery
     calibration_images: int = DEFAULT_CALIBRATION_IMAGES
     steps: int = 1
     classes: tuple[int, ...] = ()
-    recipe: RecipeName = "cosine"
+    recipe: RecipeName = DEFAULT_RECIPE
     epochs: int = DEFAULT_EPOCHS
     patience: int = DEFAULT_PATIENCE
     imgsz: int = DEFAULT_IMGSZ
@@ -126,14 +161,13 @@ class RunSpec:
     data_source: str = ""
 
     def __post_init__(self) -> None:
-        for field, known in _CHOICES.items():
-            value = getattr(self, field)
-            if value not in get_args(known):
-                raise SpecError(f"There is no {field} {value!r}; choose one of {', '.join(get_args(known))}.")
-        for field, least in _LEAST.items():
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SpecError(f"{field} {value!r} is not possible; give a whole number from {least} up.")
+        _check_choices(self)
+        _check_counts(self)
+
+    @property
+    def method(self) -> CutMethod:
+        """How the model is cut."""
+        return CutMethod(**{field.name: getattr(self, field.name) for field in fields(CutMethod)})
 
     def without_places(self) -> RunSpec:
         """The same question without paths of this machine, to be handed on."""
@@ -150,14 +184,14 @@ class RunSpec:
         Raises:
             SpecError: the data are of another version, or a field is unknown, missing or out of range.
         """
-        fields = {**_ADDED_FIELDS, **values}
-        version = fields.pop("version", None)
+        known = {**_ADDED_FIELDS, **values}
+        version = known.pop("version", None)
         if version != SPEC_VERSION:
             raise SpecError(
                 f"This run was specified as version {version!r}; only version {SPEC_VERSION} is understood."
             )
         try:
-            return cls(**{**fields, "target": Target(**fields["target"]), "classes": tuple(fields["classes"])})
+            return cls(**{**known, "target": Target(**known["target"]), "classes": tuple(known["classes"])})
         except (TypeError, KeyError) as error:
             raise SpecError(f"A stored run specification cannot be read: {error}.") from error
 

@@ -11,7 +11,7 @@ from ultralytics.nn.modules import C2f
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.planner import PruningPlan
-from compression.trace import Side, Trace, is_depthwise
+from compression.trace import Indices, Side, Trace, is_depthwise
 
 
 def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
@@ -33,6 +33,22 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
         if isinstance(module, C2f):
             module.c = module.cv1.conv.out_channels // 2
     return pruned
+
+
+def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict[str, Indices]:
+    """For each convolution of the original the output channels that stay, ascending.
+
+    Args:
+        model: the detector that was traced.
+        trace: its channel groups.
+        plan: which channels of each group stay.
+    """
+    removed = _positions_to_remove(trace, plan)
+    return {
+        name: np.setdiff1d(np.arange(module.out_channels), sorted(removed.get((name, "out"), ())))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
 
 
 def _positions_to_remove(trace: Trace, plan: PruningPlan) -> dict[tuple[str, Side], set[int]]:

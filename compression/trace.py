@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import (
     C2PSA,
     C3,
+    DFL,
     SPPF,
     Attention,
     Bottleneck,
@@ -107,11 +108,14 @@ class Trace:
         groups: in the order in which torch-pruning meets them.
         partners: for each group the index of the one that must keep equally many channels; its own where there is none.
         feature_maps: of each convolution of the training graph, by name.
+        places: for each convolution and BatchNorm of the traced copy its name in the original and the first of the
+            original's output channels that it holds.
     """
 
     groups: tuple[ChannelGroup, ...]
     partners: tuple[int, ...]
     feature_maps: dict[str, FeatureMap]
+    places: dict[nn.Module, tuple[str, int]]
 
 
 class _Halves(nn.Module):
@@ -223,6 +227,11 @@ def trace(model: DetectionModel) -> Trace:
         groups=tuple(_lock_partners(groups, partners)),
         partners=tuple(partners),
         feature_maps=_feature_maps(traced),
+        places={
+            module: _original_place(name, module)
+            for module, name in names.items()
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        },
     )
 
 
@@ -281,6 +290,13 @@ def _check_blocks(model: DetectionModel) -> None:
 def is_depthwise(conv: nn.Conv2d) -> bool:
     """Whether each output channel reads one input channel of its own."""
     return conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+
+
+def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """A detector's convolutions with their names, but for the one that decodes boxes, whose weights are fixed."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and not isinstance(model.get_submodule(name.rpartition(".")[0]), DFL):
+            yield name, module
 
 
 def _locked_layers(model: nn.Module) -> Iterator[tuple[str, str]]:

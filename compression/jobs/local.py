@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from compression.home import home
-from compression.spec import RecipeName
+from compression.spec import WITHOUT_IMAGES, RecipeName
 
 LOG_FILE_VARIABLE = "TRIMBOARD_LOG_FILE"
 _ROOT = Path(__file__).parents[2]
@@ -135,7 +135,9 @@ def start_plan(model: str, data: str, *, imgsz: int) -> Job:
 
 def plan_arguments(model: str, data: str, *, imgsz: int) -> tuple[str, ...]:
     """The command line of `start_plan`, by which `find_job` knows it again."""
-    return ("plan", model, "--data", data, "--level", "all", "--imgsz", str(imgsz), "--json")
+    # Without images: a page cannot wait for a data set to be looked through, nor for its download.
+    method = ("--criterion", WITHOUT_IMAGES.criterion, "--allocation", WITHOUT_IMAGES.allocation)
+    return ("plan", model, "--data", data, "--level", "all", "--imgsz", str(imgsz), *method, "--json")
 
 
 def find_job(arguments: tuple[str, ...]) -> Job | None:

@@ -1,19 +1,43 @@
-"""Recipes, progress and the log of epochs; the training itself is tested with the pipeline."""
+"""Recipes, distillation, progress and the log of epochs; `standard` training is tested with the pipeline."""
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
+from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from cache.record import Progress
-from compression.finetune import RECIPES, FineTuneTrainer, ProgressTeller, fine_tune, read_curve
+from compression.checkpoint import write_checkpoint
+from compression.dataset import Dataset, open_dataset
+from compression.detector import open_detector, read_checkpoint
+from compression.errors import ModelError
+from compression.finetune import (
+    DISTILLATION_WEIGHT,
+    RECIPES,
+    STEP_EACH_BATCH,
+    FineTuneTrainer,
+    ProgressTeller,
+    fine_tune,
+    read_curve,
+)
 from compression.pipeline import StoreTeller, silent
-from compression.spec import RunSpec, Target
+from compression.planner import Planner
+from compression.surgery import apply_plan
+from tests.compression.models import IMGSZ, LEVEL_5
+from tests.factories import spec
 
 # Every augmentation that Ultralytics applies to a detector by default, cfg/default.yaml.
 AUGMENTATIONS = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic", "erasing", "auto_augment")
@@ -37,6 +61,16 @@ def test_plain_switches_every_augmentation_off() -> None:
     assert all(DEFAULT_CFG_DICT[name] for name in changed)
     others = ("degrees", "shear", "perspective", "flipud", "bgr", "mixup", "cutmix", "copy_paste")
     assert not any(DEFAULT_CFG_DICT[name] for name in others)
+
+
+def test_cosine_and_distill_augment_as_ultralytics_does() -> None:
+    for recipe in STEP_EACH_BATCH:
+        assert not {*AUGMENTATIONS, "close_mosaic"} & set(RECIPES[recipe])
+
+
+def test_distill_is_cosine_with_a_weight_of_the_teacher() -> None:
+    assert RECIPES["distill"] == RECIPES["cosine"] | {"dis": DISTILLATION_WEIGHT}
+    assert 0 < DISTILLATION_WEIGHT < DEFAULT_CFG_DICT["dis"], "Ultralytics' own drowns the detection losses"
 
 
 def test_curve_gives_each_epoch_its_own_time(tmp_path: Path) -> None:
@@ -75,48 +109,340 @@ def test_tellers_reach_other_processes(own_home: Path) -> None:
     assert pickle.loads(pickle.dumps(FineTuneTrainer)) is FineTuneTrainer
 
 
-@pytest.mark.parametrize("recipe", ["standard", "plain"])
-def test_arguments_of_a_training(
-    recipe: Any, tmp_path: Path, tiny_shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# What a training is told
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Checkpoints of an original and of what level 5 leaves of it, and the data set of their ten classes."""
+
+    original: Path
+    pruned: Path
+    dataset: Dataset
+
+
+@pytest.fixture(scope="module")
+def make_pair(tmp_path_factory: pytest.TempPathFactory, tiny_shapes: Path) -> Callable[[str], Pair]:
+    """Makes a pair of any family."""
+
+    def make(name: str) -> Pair:
+        folder = tmp_path_factory.mktemp(name)
+        pair = Pair(folder / "original.pt", folder / "pruned.pt", open_dataset(str(tiny_shapes)))
+        module = open_detector(f"{name}.yaml", nc=10).module
+        module.names = dict(pair.dataset.names)
+        planner = Planner(module, IMGSZ)
+        write_checkpoint(module, pair.original, {})
+        write_checkpoint(apply_plan(module, planner.trace, planner.plan(LEVEL_5)), pair.pruned, {})
+        return pair
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pair(make_pair: Callable[[str], Pair]) -> Pair:
+    return make_pair("yolo26n")
+
+
+@pytest.mark.parametrize("recipe", ["standard", "plain", "cosine", "distill"])
+def test_arguments_of_a_training(recipe: Any, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Ultralytics is told: the run's own values, several GPUs included, and nothing else but the recipe."""
     seen: dict[str, Any] = {}
+    folder = tmp_path / "training"
 
     class StopError(Exception):
         pass
 
     def note(*, overrides: dict[str, Any]) -> None:
         seen.update(overrides)
+        if "distill_model" in overrides:
+            # Ultralytics empties the folder before the processes of a multi-GPU training open the teacher.
+            assert folder not in Path(overrides["distill_model"]).parents
+            copy, _ = read_checkpoint(Path(overrides["distill_model"]))
+            seen["teacher"] = copy.state_dict()
         raise StopError
 
     monkeypatch.setattr("compression.finetune.FineTuneTrainer", note)
-    spec = RunSpec(
-        model="m.pt",
-        weights_sha256="w",
-        data="d",
-        data_fingerprint="f",
-        level=None,
-        target=Target(gflops_kept=0.5, params_kept=None),
-        head="e2e",
-        recipe=recipe,
-        epochs=7,
-        patience=3,
-        imgsz=96,
-        batch=5,
-        seed=11,
-        device="0,1",
-    )
-    dataset: Any = SimpleNamespace(yaml_file=tiny_shapes)
+    values: dict[str, Any] = {"epochs": 7, "patience": 3, "imgsz": 96, "batch": 5, "seed": 11, "device": "0,1"}
+    asked = spec(5, recipe=recipe, **values)
     with pytest.raises(StopError):
-        fine_tune(
-            tmp_path / "start.pt",
-            dataset,
-            spec,
-            tmp_path / "t",
-            tell=silent,
-            stage="s",
-        )
-    own = {"epochs": 7, "patience": 3, "imgsz": 96, "batch": 5, "seed": 11, "device": "0,1", "nms": False}
+        fine_tune(tmp_path / "start.pt", pair.dataset, asked, folder, teacher=pair.original, tell=silent, stage="s")
+    if recipe == "distill":
+        teacher = seen.pop("teacher")
+        expected = read_checkpoint(pair.original)[0].state_dict()
+        assert all(torch.equal(teacher[name], expected[name]) for name in expected)
+        assert not Path(seen.pop("distill_model")).exists(), "it lies there for the training alone"
+    own = values | {"nms": False} | ({"nbs": 5} if recipe in STEP_EACH_BATCH else {})
     assert own.items() <= seen.items()
     places = {"model", "data", "project", "name", "exist_ok", "plots"}
     assert set(seen) == set(own) | places | set(RECIPES[recipe])
+
+
+# Training on a few drawn images
+
+
+class WatchedTrainer(FineTuneTrainer):
+    """Notes what a training does."""
+
+    seen: ClassVar[list[WatchedTrainer]] = []
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.rates: list[list[float]] = []
+        self.validated: list[tuple[bool, dict[str, float], dict[str, float]]] = []
+        WatchedTrainer.seen.append(self)
+
+    def optimizer_step(self) -> None:
+        self.rates.append([group["lr"] for group in self.optimizer.param_groups])
+        super().optimizer_step()
+
+    def validate(self) -> Any:
+        """Validate a second time without the teacher's wrapping, if there is any."""
+        metrics, fitness = super().validate()
+        whole = self.ema.ema
+        self.ema.ema = getattr(whole, "student_model", whole)
+        alone = self.validator(self)
+        del alone["fitness"]
+        self.validated.append((whole.end2end, metrics, alone))
+        self.ema.ema = whole
+        return metrics, fitness
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[WatchedTrainer]:
+    """The trainers of a test, in order."""
+    monkeypatch.setattr("compression.finetune.FineTuneTrainer", WatchedTrainer)
+    WatchedTrainer.seen.clear()
+    return WatchedTrainer.seen
+
+
+def tiny(recipe: str, epochs: int, **changes: Any) -> Any:
+    """Three batches an epoch of the twelve images, the last of two images."""
+    return spec(5, recipe=recipe, epochs=epochs, imgsz=IMGSZ, batch=5, device="cpu", **changes)
+
+
+def test_cosine_steps_with_every_batch_from_its_full_rate(
+    pair: Pair, tmp_path: Path, watched: list[WatchedTrainer]
+) -> None:
+    training = fine_tune(pair.pruned, pair.dataset, tiny("cosine", 4), tmp_path / "t", tell=silent, stage="s")
+    (trainer,) = watched
+    # lr0 (1 - 0.98 (1 - cos(45 degrees x epoch)) / 2), three steps an epoch, alike for weights, norms and biases.
+    by_hand = [0.001, 0.000856482, 0.00051, 0.000163518]
+    assert trainer.rates == [pytest.approx([rate] * 3, rel=1e-5) for rate in by_hand for _ in range(3)]
+    assert [row.lr for row in training.curve] == pytest.approx(by_hand, rel=1e-4)
+    assert trainer.lf(4) == pytest.approx(0.02), "where the schedule ends"
+    assert type(trainer.optimizer) is torch.optim.AdamW
+    # The nominal batch is the run's, so Ultralytics does not scale the decay.
+    decays = {group["param_group"]: group["weight_decay"] for group in trainer.optimizer.param_groups}
+    assert decays == {"weight": DEFAULT_CFG_DICT["weight_decay"], "bn": 0, "bias": 0}
+    assert all(getattr(trainer.args, name) == DEFAULT_CFG_DICT[name] for name in (*AUGMENTATIONS, "close_mosaic"))
+
+
+class StoppedError(Exception):
+    """An interruption."""
+
+
+@dataclass
+class Interrupting:
+    """Ends a training when its first epoch is told."""
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.epoch == 1:
+            raise StoppedError
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A distillation of two epochs that was interrupted after the first.
+
+    Attributes:
+        folder: of the training.
+        last: content of last.pt at the interruption.
+        left: names of the files beside the folder at the interruption.
+        told: the progress of the second part.
+    """
+
+    folder: Path
+    last: bytes
+    left: list[str]
+    curve: Any
+    told: list[Progress]
+    trainers: list[WatchedTrainer]
+
+
+@pytest.fixture(scope="module")
+def taught(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    """Not to be changed."""
+    folder = tmp_path_factory.mktemp("run") / "training"
+    asked = tiny("distill", 2)
+    told: list[Progress] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compression.finetune.FineTuneTrainer", WatchedTrainer)
+        WatchedTrainer.seen.clear()
+        with pytest.raises(StoppedError):
+            fine_tune(pair.pruned, pair.dataset, asked, folder, teacher=pair.original, tell=Interrupting(), stage="s")
+        last = (folder / "weights" / "last.pt").read_bytes()
+        left = sorted(file.name for file in folder.parent.iterdir())
+        # The same weights may lie elsewhere when the run goes on.
+        elsewhere = tmp_path_factory.mktemp("elsewhere") / "same.pt"
+        elsewhere.write_bytes(pair.original.read_bytes())
+        training = fine_tune(pair.pruned, pair.dataset, asked, folder, teacher=elsewhere, tell=told.append, stage="s")
+    assert training.best == folder / "weights" / "best.pt"
+    return Taught(folder, last, left, training.curve, told, list(WatchedTrainer.seen))
+
+
+class TestDistillation:
+    def test_curve_holds_the_loss_against_the_teacher(self, taught: Taught) -> None:
+        assert [row.epoch for row in taught.curve] == [1, 2]
+        assert all(row.losses["train/dis_loss"] > 0 for row in taught.curve)
+        assert all(row.seconds > 0 for row in taught.curve)
+
+    def test_it_goes_on_after_an_interruption(self, taught: Taught) -> None:
+        first, second = taught.trainers
+        assert (first.start_epoch, len(first.rates)) == (0, 3)
+        assert (second.start_epoch, len(second.rates)) == (1, 3)
+        assert second.rates[0] == pytest.approx([0.00051] * 3), "half way of the cosine"
+        assert second.ema.updates == 6
+        assert {progress.epoch for progress in taught.told} == {1, 2}
+        assert (taught.told[-1].epoch, taught.told[-1].eta_seconds) == (2, 0)
+
+    def test_interrupted_checkpoint_holds_student_and_projector_without_the_teacher(
+        self, taught: Taught, tmp_path: Path
+    ) -> None:
+        (tmp_path / "last.pt").write_bytes(taught.last)
+        content, _ = torch_safe_load(str(tmp_path / "last.pt"), safe_only=True)
+        assert type(content["ema"]) is DistillationModel
+        assert content["ema"].teacher_model is None
+        assert len(content["ema"].projector) == 3
+
+    def test_the_projector_goes_on_too(self, taught: Taught, tmp_path: Path) -> None:
+        """Weights of the first part's end and of the second part's differ by three steps of at most lr0 each."""
+        first, second = (trainer.model.projector.state_dict() for trainer in taught.trainers)
+        moved = max(float((first[name] - second[name]).abs().max()) for name in first)
+        assert 0 < moved < 0.005
+
+    def test_teacher_is_the_original_and_is_not_trained(self, taught: Taught, pair: Pair) -> None:
+        expected = read_checkpoint(pair.original)[0].state_dict()
+        for trainer in taught.trainers:
+            teacher = trainer.model.teacher_model
+            assert not teacher.training
+            assert all(torch.equal(value, expected[name]) for name, value in teacher.state_dict().items())
+
+    def test_weight_of_the_loss_is_the_recipes(self, taught: Taught) -> None:
+        assert [trainer.model.dis for trainer in taught.trainers] == [DISTILLATION_WEIGHT] * 2
+
+    def test_validation_is_the_students_on_the_head_that_is_reported(self, taught: Taught) -> None:
+        for trainer in taught.trainers:
+            ((end_to_end, metrics, alone),) = trainer.validated
+            assert end_to_end
+            assert metrics == alone
+            assert metrics["val/box_loss"] > 0
+
+    def test_no_teacher_is_left_lying(self, taught: Taught) -> None:
+        assert taught.left == ["training"]
+        assert [file.name for file in taught.folder.parent.iterdir()] == ["training"]
+
+    @pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+    def test_checkpoint_is_the_student_alone(self, name: str, taught: Taught, pair: Pair) -> None:
+        student, _ = read_checkpoint(taught.folder / "weights" / name)
+        start, _ = read_checkpoint(pair.pruned)
+        assert {key: value.shape for key, value in student.state_dict().items()} == {
+            key: value.shape for key, value in start.state_dict().items()
+        }
+        assert student.names == pair.dataset.names
+        assert not any(module._forward_hooks for module in student.modules())
+
+    def test_end_that_was_cut_short_is_made_up_for(self, taught: Taught, pair: Pair, tmp_path: Path) -> None:
+        """Ultralytics first strips the last checkpoint, then the best; the process may die in between."""
+        weights = tmp_path / "training" / "weights"
+        weights.mkdir(parents=True)
+        (weights / "last.pt").write_bytes((taught.folder / "weights" / "last.pt").read_bytes())
+        (weights / "best.pt").write_bytes(taught.last)
+        (weights.parent / "results.csv").write_bytes((taught.folder / "results.csv").read_bytes())
+        told: list[Progress] = []
+        training = fine_tune(
+            pair.pruned,
+            pair.dataset,
+            tiny("distill", 2),
+            weights.parent,
+            teacher=pair.original,
+            tell=told.append,
+            stage="s",
+        )
+        assert told == []
+        assert training.curve == taught.curve
+        student, _ = read_checkpoint(training.best)
+        assert student.names == pair.dataset.names
+
+    @pytest.mark.parametrize("name", ["yolo11n", "yolov8n"])
+    def test_families_without_an_end_to_end_head(
+        self, name: str, make_pair: Callable[[str], Pair], tmp_path: Path, watched: list[WatchedTrainer]
+    ) -> None:
+        other = make_pair(name)
+        training = fine_tune(
+            other.pruned,
+            other.dataset,
+            tiny("distill", 1, head="nms"),
+            tmp_path / "t",
+            teacher=other.original,
+            tell=silent,
+            stage="s",
+        )
+        (row,) = training.curve
+        assert row.losses["train/dis_loss"] > 0
+        ((end_to_end, metrics, alone),) = watched[0].validated
+        assert not end_to_end
+        assert metrics == alone
+        student, _ = read_checkpoint(training.best)
+        assert student.state_dict().keys() == read_checkpoint(other.pruned)[0].state_dict().keys()
+
+    def test_without_a_teacher(self, pair: Pair, tmp_path: Path) -> None:
+        with pytest.raises(AssertionError, match="needs a teacher"):
+            fine_tune(pair.pruned, pair.dataset, tiny("distill", 1), tmp_path / "t", tell=silent, stage="s")
+
+    def test_code_in_a_teacher_is_not_run(self, pair: Pair, tmp_path: Path) -> None:
+        marker = tmp_path / "marker"
+
+        class Planted:
+            def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+                return os.mkdir, (str(marker),)
+
+        evil = tmp_path / "evil.pt"
+        torch.save({"model": Planted()}, evil)
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            fine_tune(
+                pair.pruned, pair.dataset, tiny("distill", 1), tmp_path / "t", teacher=evil, tell=silent, stage="s"
+            )
+        assert not marker.exists()
+        torch.load(evil, weights_only=False)
+        assert marker.exists(), "an unrestricted loader would have run it"
+
+
+IN_PLAIN_ULTRALYTICS = """
+import json, sys
+for ours in ("compression", "cache", "pages"):
+    sys.modules[ours] = None  # importing one of them fails
+import numpy
+from ultralytics import YOLO
+
+model = YOLO("best.pt")
+kind = type(model.model).__name__
+n_params = sum(parameter.numel() for parameter in model.model.parameters())
+result = model.predict(numpy.full((64, 64, 3), 114, numpy.uint8), imgsz=64, conf=0.0001, verbose=False, save=False)[0]
+print("RESULT", json.dumps({"kind": kind, "n_params": n_params, "boxes": list(result.boxes.data.shape)}))
+"""
+
+
+def test_plain_ultralytics_loads_a_taught_model(taught: Taught, pair: Pair) -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "TRIMBOARD_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PLAIN_ULTRALYTICS],
+        cwd=taught.folder / "weights",
+        env=environment | {"ULTRALYTICS_SAFE_LOAD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+    assert result["kind"] == "DetectionModel"
+    assert result["n_params"] == sum(value.numel() for value in read_checkpoint(pair.pruned)[0].parameters())
+    assert result["boxes"][1] == 6

@@ -1,0 +1,371 @@
+"""The study: our default, its ablations and its peers, at eight cuts of one detector.
+
+    python benchmarks/study.py run --model yolo26n.pt --data bccd/data.yaml --imgsz 320 --out cache/shipped/study-bccd
+    python benchmarks/study.py table --out cache/shipped/study-bccd --table docs/study-bccd
+
+Each entry is an ordinary run, or for a peer the fine-tuning of the model that the peer left. Its record goes into the
+folder `--out`, and an entry whose record is there is not run again, so the study can be stopped and started at any
+time; several processes share the work with --part 0/2 and --part 1/2. Choices are made on `val`; the table is of
+`test`, which is measured once for each finished run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from scipy import stats
+from ultralytics.nn.tasks import DetectionModel
+
+from benchmarks.peers import narrower, torch_pruning_as_used
+from cache.record import Metrics, RunRecord, parse_record
+from cache.store import own_store
+from compression.checkpoint import write_checkpoint
+from compression.cli import write_progress
+from compression.dataset import Dataset, open_dataset
+from compression.detector import open_detector
+from compression.errors import DatasetError
+from compression.evaluation import evaluate_for
+from compression.home import home
+from compression.levels import LEVELS, target_of
+from compression.pipeline import Outcome, compress
+from compression.spec import CutMethod, RecipeName, Target
+
+EPOCHS = 30
+# As long as the baseline of shared/models was trained.
+BASELINE_EPOCHS = 100
+SEEDS = (0, 1, 2)
+# Cuts that all seeds are run at.
+REPEATED = ("level 5", "40% GFLOPs")
+CONFIDENCE = 0.95
+ORIGINAL_FILE = "original.json"
+
+WHOLE = Target(gflops_kept=1.0, params_kept=1.0)
+CUTS: dict[str, dict[str, Any]] = {
+    **{f"level {level}": {"level": level} for level in LEVELS},
+    **{
+        f"{round(100 * kept)}% GFLOPs": {"target": Target(gflops_kept=kept, params_kept=None)}
+        for kept in (0.6, 0.4, 0.25)
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to a smaller detector.
+
+    Attributes:
+        name: as it stands in the table.
+        options: of `compress`.
+        cuts: at which it is tried.
+        repeated: run with all seeds at the cuts that are repeated.
+        peer: of PEERS, which makes the model that is then fine-tuned; empty where `compress` cuts.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    cuts: tuple[str, ...] = tuple(CUTS)
+    repeated: bool = False
+    peer: str = ""
+
+
+def _cut_by(**method: Any) -> dict[str, Any]:
+    return {"method": CutMethod(**method)}
+
+
+def _fine_tuned_by(recipe: RecipeName) -> dict[str, Any]:
+    return {"recipe": recipe}
+
+
+TORCH_PRUNING, NARROWER = "torch-pruning", "narrower"
+PEERS: dict[str, Callable[[DetectionModel, int, float, int], DetectionModel]] = {
+    TORCH_PRUNING: lambda model, imgsz, kept, _seed: torch_pruning_as_used(model, imgsz, kept),
+    NARROWER: narrower,
+}
+
+UNCUT = "uncut"
+OURS, ORIGINAL, ORIGINAL_TUNED = "ours", "original", "original, fine-tuned"
+# From scratch as long as the baseline and the fine-tuning together.
+FROM_SCRATCH = {"epochs": BASELINE_EPOCHS + EPOCHS}
+
+VARIANTS = (
+    Variant(name=OURS, repeated=True),
+    Variant(name="ours, no training", options={"epochs": 0}, repeated=True),
+    Variant(name=ORIGINAL_TUNED, cuts=(UNCUT,), repeated=True),
+    Variant(
+        name="torch-pruning, stock fine-tuning", options=_fine_tuned_by("standard"), peer=TORCH_PRUNING, repeated=True
+    ),
+    Variant(name="torch-pruning, our recipe", peer=TORCH_PRUNING, repeated=True),
+    Variant(
+        name="random channels, stock fine-tuning",
+        options=_cut_by(criterion="random", allocation="uniform", recovery="none") | _fine_tuned_by("standard"),
+    ),
+    Variant(
+        name="random channels, our recipe",
+        options=_cut_by(criterion="random", allocation="uniform", recovery="none"),
+        repeated=True,
+    ),
+    Variant(name="ours, without recovery", options=_cut_by(recovery="none"), cuts=REPEATED, repeated=True),
+    Variant(name="ours, distilled", options=_fine_tuned_by("distill"), cuts=REPEATED, repeated=True),
+    Variant(name="ours, stock fine-tuning", options=_fine_tuned_by("standard"), cuts=REPEATED, repeated=True),
+    Variant(name="ours, in 3 steps", options={"steps": 3}, cuts=REPEATED, repeated=True),
+    *(
+        Variant(name=f"allocation {allocation}", options=_cut_by(allocation=allocation), cuts=REPEATED)
+        for allocation in ("uniform", "global", "isomorphic")
+    ),
+    *(
+        Variant(name=f"criterion {criterion}", options=_cut_by(criterion=criterion), cuts=REPEATED)
+        for criterion in ("l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "random")
+    ),
+    *(
+        Variant(
+            name=f"criterion {criterion}, allocation uniform",
+            options=_cut_by(criterion=criterion, allocation="uniform"),
+            cuts=REPEATED,
+        )
+        for criterion in ("l1", "l2", "bn_scale", "lamp", "taylor", "fisher")
+    ),
+    Variant(name="narrower, from scratch, our recipe", options=FROM_SCRATCH, peer=NARROWER),
+    Variant(
+        name="narrower, from scratch, stock training", options=FROM_SCRATCH | _fine_tuned_by("standard"), peer=NARROWER
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One run of the study."""
+
+    variant: Variant
+    cut: str
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        """Of its record."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.variant.name} {self.cut} seed {self.seed}".lower()) + ".json"
+
+
+def entries() -> list[Entry]:
+    """All runs, those first that decide most."""
+    first = [
+        Entry(variant=variant, cut=cut, seed=seed)
+        for seed in SEEDS
+        for variant in VARIANTS
+        for cut in variant.cuts
+        if cut in (*REPEATED, UNCUT) and (variant.repeated or seed == SEEDS[0])
+    ]
+    further = [
+        Entry(variant=variant, cut=cut, seed=SEEDS[0])
+        for variant in VARIANTS
+        for cut in variant.cuts
+        if cut not in (*REPEATED, UNCUT)
+    ]
+    return [*first, *further]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What all runs have in common."""
+
+    model: str
+    data: str
+    imgsz: int
+    device: str
+
+    def run(self, entry: Entry) -> RunRecord:
+        """One run, measured on the test images too; from the cache where it was measured before."""
+        model, options = (
+            self.model,
+            {"epochs": EPOCHS, **CUTS.get(entry.cut, {"target": WHOLE}), **entry.variant.options},
+        )
+        if entry.variant.peer:
+            model, options = str(self._peer(entry)), {**options, "level": None, "target": WHOLE}
+        return self._tested(
+            compress(
+                model,
+                self.data,
+                imgsz=self.imgsz,
+                seed=entry.seed,
+                device=self.device,
+                tell=write_progress,
+                **options,
+            )
+        )
+
+    def original(self) -> RunRecord:
+        """The original as it is."""
+        return self._tested(compress(self.model, self.data, level=0, imgsz=self.imgsz, device=self.device))
+
+    def _peer(self, entry: Entry) -> Path:
+        """The model that a peer leaves, made once: a second making would have another hash."""
+        cut = CUTS[entry.cut]
+        target = cut.get("target") or target_of(cut["level"])
+        assert target.gflops_kept
+        detector = open_detector(self.model)
+        name = f"{detector.label}-{entry.variant.peer}-{round(1000 * target.gflops_kept)}-{self.imgsz}-{entry.seed}.pt"
+        file = home() / "study" / name
+        if not file.is_file():
+            made = PEERS[entry.variant.peer](detector.module, self.imgsz, target.gflops_kept, entry.seed)
+            write_checkpoint(made, file, {})
+        return file
+
+    def _tested(self, outcome: Outcome) -> RunRecord:
+        record = outcome.record
+        if record.metrics_test is None and outcome.checkpoint is not None:
+            assert record.spec is not None
+            record = replace(record, metrics_test=evaluate_for(record.spec, outcome.checkpoint, self._test_images()))
+            own_store().save(record)
+        return record
+
+    def _test_images(self) -> Dataset:
+        """The data set with its test images in the place of those that choose."""
+        file = open_dataset(self.data).yaml_file
+        content = yaml.safe_load(file.read_text())
+        if not content.get("test"):
+            raise DatasetError(f"{file} has no `test`; the study needs images that chose nothing.")
+        content["path"] = str((file.parent / content.get("path", "")).resolve())
+        view = home() / "study" / f"{file.parent.name}-test.yaml"
+        view.parent.mkdir(parents=True, exist_ok=True)
+        view.write_text(yaml.safe_dump({**content, "val": content["test"]}))
+        return open_dataset(str(view))
+
+
+def run(study: Study, out: Path, part: int, parts: int) -> None:
+    """Run what has no record in `out` yet, each `parts`-th entry from `part` on."""
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / ORIGINAL_FILE, study.original())
+    for entry in entries()[part::parts]:
+        file = out / entry.file_name
+        if not file.is_file():
+            record = study.run(entry)
+            _write(file, record)
+            print(f"{file.name}: {_map(record.metrics)} on val, {_map(record.metrics_test)} on test", flush=True)
+
+
+def _write(file: Path, record: RunRecord) -> None:
+    """Write a record as it is shipped: no paths of this machine, and no checkpoint."""
+    assert record.spec is not None
+    shipped = replace(record, spec=record.spec.without_places(), artifacts=())
+    file.write_text(json.dumps(shipped.to_dict()) + "\n")
+
+
+def _map(metrics: Metrics | None) -> float:
+    assert metrics is not None
+    assert metrics.map50_95 is not None
+    return metrics.map50_95
+
+
+def table(out: Path) -> pd.DataFrame:
+    """One row for each variant and cut: means over the seeds, and what is kept of the reference.
+
+    The reference is the better of the original and the original fine-tuned as ours are.
+    """
+    original = _read(out / ORIGINAL_FILE)
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for entry in entries():
+        if (out / entry.file_name).is_file():
+            groups.setdefault((entry.variant.name, entry.cut), []).append(_read(out / entry.file_name))
+    tuned = groups.get((ORIGINAL_TUNED, UNCUT), [])
+    reference = max([_map(original.metrics_test), *([_mean([_map(r.metrics_test) for r in tuned])] if tuned else [])])
+    rows = [_row(ORIGINAL, UNCUT, [original], original, reference)]
+    rows += [_row(variant, cut, records, original, reference) for (variant, cut), records in groups.items()]
+    return pd.DataFrame(rows)
+
+
+def _row(
+    variant: str, cut: str, records: list[RunRecord], original: RunRecord, reference: float
+) -> dict[str, str | float | int | None]:
+    test = [_map(record.metrics_test) for record in records]
+    recovered = [_map(record.metrics_recovered) for record in records if record.metrics_recovered]
+    costs, whole = records[0].costs, original.costs
+    return {
+        "variant": variant,
+        "cut": cut,
+        "seeds": len(records),
+        "gflops_kept": _part(costs.gflops, whole.gflops),
+        "gflops_deployed_kept": _part(costs.gflops_deployed, whole.gflops_deployed),
+        "params_kept": _part(costs.params, whole.params),
+        "map50_95_val_before_training": _mean(recovered) if recovered else None,
+        "map50_95_val": _mean([_map(record.metrics) for record in records]),
+        "map50_95_test": _mean(test),
+        "interval": _half_interval(test),
+        "part_of_reference": _mean(test) / reference,
+    }
+
+
+def _part(cost: float | None, whole: float | None) -> float:
+    assert cost
+    assert whole
+    return cost / whole
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _half_interval(values: list[float]) -> float | None:
+    """Half the width of Student's confidence interval of the mean; None for a single value."""
+    if len(values) < 2:
+        return None
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+
+
+def _read(file: Path) -> RunRecord:
+    return parse_record(file.read_text())
+
+
+def _markdown(rows: pd.DataFrame) -> str:
+    """The table as Markdown, with the digits that mean something."""
+    lines = [
+        "| Variant | Cut | Seeds | GFLOPs | Parameters | val, before training | val | test | Of the reference |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows.to_dict("records"):
+        interval = "" if pd.isna(row["interval"]) else f" ± {row['interval']:.3f}"
+        before = "" if pd.isna(row["map50_95_val_before_training"]) else f"{row['map50_95_val_before_training']:.3f}"
+        cells = (
+            row["variant"],
+            row["cut"],
+            str(row["seeds"]),
+            f"{100 * row['gflops_kept']:.1f}%",
+            f"{100 * row['params_kept']:.1f}%",
+            before,
+            f"{row['map50_95_val']:.3f}",
+            f"{row['map50_95_test']:.3f}{interval}",
+            f"{100 * row['part_of_reference']:.1f}%",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--model", help="checkpoint of the original")
+    parser.add_argument("--data", help="data set with train, val and test")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--device", default="")
+    parser.add_argument("--part", default="0/1", help="which entries: PART/PARTS")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--table", type=Path, help="where the table goes, without suffix")
+    arguments = parser.parse_args()
+    if arguments.what == "run":
+        part, parts = map(int, arguments.part.split("/"))
+        study = Study(model=arguments.model, data=arguments.data, imgsz=arguments.imgsz, device=arguments.device)
+        run(study, arguments.out, part, parts)
+        return
+    rows = table(arguments.out)
+    arguments.table.with_suffix(".csv").write_text(rows.to_csv(index=False, float_format="%.5f"))
+    arguments.table.with_suffix(".md").write_text(_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""From an original to a compressed checkpoint: rounds of cutting, recovering and fine-tuning, usually one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.tasks import DetectionModel
+
+from cache.record import EpochRow, Metrics, Progress
+from compression.checkpoint import write_checkpoint
+from compression.cut import Cutter
+from compression.dataset import Dataset
+from compression.detector import read_checkpoint
+from compression.evaluation import evaluate_for
+from compression.finetune import fine_tune
+from compression.planner import Planner
+from compression.spec import RunSpec, Target
+
+FINE_TUNING = "fine-tuning"
+# Folder of Ultralytics' own files of the first round; further ones have a number behind it.
+TRAINING_FOLDER = "training"
+NOT_BETTER = "No epoch of fine-tuning was better than the model before it, which was kept."
+
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """What the rounds left.
+
+    Attributes:
+        checkpoint: the compressed model.
+        pruned: accuracy after the cut; None where it took several.
+        recovered: accuracy after recovery, before any training; None where nothing was recovered.
+        curve: epochs of all rounds, numbered through.
+        warnings: a sentence for whatever the reader of the figures must know.
+    """
+
+    checkpoint: Path
+    pruned: Metrics | None
+    recovered: Metrics | None
+    curve: tuple[EpochRow, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """One run's way from the original to the compressed model.
+
+    Attributes:
+        original: the detector before any cut.
+        teacher: its checkpoint, for a recipe that is taught.
+        dataset: what to train and measure on.
+        spec: what was asked.
+        folder: of the run; what an interrupted one had done there is taken over.
+        tell: receives the progress.
+        stage: times a stage of the run by its name.
+    """
+
+    original: DetectionModel
+    teacher: Path
+    dataset: Dataset
+    spec: RunSpec
+    folder: Path
+    tell: Callable[[Progress], None]
+    stage: Stage
+
+    def run(self) -> Compressed:
+        """All rounds.
+
+        Raises:
+            TargetError: the model cannot be cut that far.
+        """
+        curve: list[EpochRow] = []
+        made = self._cut(1, self.original)
+        for number in range(1, self.spec.steps + 1):
+            if number > 1:
+                made = self._cut(number, read_checkpoint(made.checkpoint)[0])
+            trained = self._fine_tune(number, made)
+            curve += [replace(row, epoch=row.epoch + len(curve)) for row in trained.curve]
+            made = trained
+        return replace(made, curve=tuple(curve))
+
+    def _cut(self, number: int, module: DetectionModel) -> Compressed:
+        """Cut one step further; what was measured on the way is noted in the checkpoint, and found there again."""
+        file = self.folder / f"cut-{number}.pt"
+        if not file.is_file():
+            with self.stage("pruning"):
+                cutter = self._cutter(module)
+                cut = cutter.cut(self._target(number, cutter))
+            noted: dict[str, Any] = {"warnings": list(cut.plan.warnings), "pruned": None, "recovered": None}
+            if self.spec.steps == 1:
+                noted["pruned"] = self._measured("measuring before recovery", cut.module)
+            with self.stage("recovering accuracy"):
+                recovered = cutter.recover(cut)
+            if self.spec.steps == 1 and recovered is not cut.module:
+                noted["recovered"] = self._measured("measuring before training", recovered)
+            write_checkpoint(recovered, file, noted)
+        _, noted = read_checkpoint(file)
+        return Compressed(
+            checkpoint=file,
+            pruned=_metrics(noted["pruned"]),
+            recovered=_metrics(noted["recovered"]),
+            curve=(),
+            warnings=tuple(noted["warnings"]),
+        )
+
+    def _cutter(self, module: DetectionModel) -> Cutter:
+        return Cutter(
+            module,
+            self.spec.imgsz,
+            self.spec.method,
+            dataset=self.dataset,
+            device=self.spec.device,
+            original=self.original,
+        )
+
+    def _target(self, number: int, cutter: Cutter) -> Target:
+        """What this round is to keep of the model it begins with, so that all rounds cut equally much."""
+        before, _ = Planner(self.original, self.spec.imgsz).outcome(self.original)
+        now = cutter.before
+
+        def part(kept: float | None, original: float | None, current: float | None) -> float | None:
+            if kept is None:
+                return None
+            assert original
+            assert current
+            return min((1 - (1 - kept) * number / self.spec.steps) * original / current, 1.0)
+
+        return Target(
+            gflops_kept=part(self.spec.target.gflops_kept, before.gflops, now.gflops),
+            params_kept=part(self.spec.target.params_kept, before.params, now.params),
+        )
+
+    def _measured(self, stage: str, module: DetectionModel) -> dict[str, Any]:
+        draft = self.folder / "measured.pt"
+        write_checkpoint(module, draft, {})
+        try:
+            with self.stage(stage):
+                return asdict(evaluate_for(self.spec, draft, self.dataset))
+        finally:
+            draft.unlink()
+
+    def _fine_tune(self, number: int, cut: Compressed) -> Compressed:
+        """Train this round's share of the epochs."""
+        steps = self.spec.steps
+        epochs = self.spec.epochs * number // steps - self.spec.epochs * (number - 1) // steps
+        if not epochs:
+            return cut
+        name = FINE_TUNING if steps == 1 else f"{FINE_TUNING}, step {number} of {steps}"
+        with self.stage(name):
+            training = fine_tune(
+                cut.checkpoint,
+                self.dataset,
+                replace(self.spec, epochs=epochs),
+                self.folder / (TRAINING_FOLDER if number == 1 else f"{TRAINING_FOLDER}-{number}"),
+                teacher=self.teacher,
+                tell=self.tell,
+                stage=name,
+            )
+        start = cut.recovered or cut.pruned
+        if start and max(row.map50_95 for row in training.curve) < (start.map50_95 or 0.0):
+            return replace(cut, curve=training.curve, warnings=(*cut.warnings, NOT_BETTER))
+        return replace(cut, checkpoint=training.best, curve=training.curve)
+
+
+def _metrics(noted: dict[str, Any] | None) -> Metrics | None:
+    return Metrics(**noted) if noted else None
