@@ -202,7 +202,9 @@ class Study:
 
     def original(self) -> RunRecord:
         """The original as it is."""
-        return self._tested(compress(self.model, self.data, level=0, imgsz=self.imgsz, device=self.device))
+        outcome = compress(self.model, self.data, level=0, imgsz=self.imgsz, device=self.device)
+        # A result that came with the program has no checkpoint; the model's own file is as good.
+        return self._tested(replace(outcome, checkpoint=open_detector(self.model).file))
 
     def _peer(self, entry: Entry) -> Path:
         """The model that a peer leaves, made once: a second making would have another hash."""

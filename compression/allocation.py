@@ -7,9 +7,8 @@ that two targets can be met with two parameters.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,40 +45,44 @@ class Units:
         return np.asarray(ratio / np.exp(np.log(ratio).mean()), dtype=np.float64)
 
 
-class Allocation(Protocol):
-    """Channels to keep, not necessarily whole numbers, as a function of depth and tilt."""
-
-    def __call__(self, units: Units, depth: float, tilt: float) -> Numbers:
-        """Channels to keep, [units]; they do not grow with `depth`, which is 0 to 1."""
-        ...
+# Channels to keep, [units], not necessarily whole numbers, as a function of depth; they do not grow with it.
+Family = Callable[[float], Numbers]
+Allocation = Callable[[Units, float], Family]
 
 
-def uniform(units: Units, depth: float, tilt: float) -> Numbers:
+def uniform(units: Units, tilt: float) -> Family:
     """The same part of every group; the scores decide only which channels go."""
-    return _cut(units, depth, units.heaviness**tilt)
+    weights = units.heaviness**tilt
+    # At depth 1 even the least cut unit stands at its floor.
+    deepest = float(np.log1p(1 / weights.min()))
+
+    def keep(depth: float) -> Numbers:
+        # On a logarithmic scale, since a strong tilt leaves little to the least cut unit.
+        return np.maximum(units.widths * (1 - np.expm1(depth * deepest) * weights), units.floors)
+
+    return keep
 
 
-def ranked(units: Units, depth: float, tilt: float) -> Numbers:
+def ranked(units: Units, tilt: float) -> Family:
     """One ranking of all channels of the model by their scores."""
-    return _lowest(units, depth, units.heaviness**-tilt, np.zeros(len(units.widths), dtype=int))
+    return _lowest_first(units, units.heaviness**-tilt)
 
 
-def isomorphic(units: Units, depth: float, tilt: float) -> Numbers:
+def isomorphic(units: Units, tilt: float) -> Family:
     """One ranking for all groups of the same structure; each structure loses the same part of its channels.
 
     Source: isomorphic pruning, https://arxiv.org/abs/2407.04616.
     """
     known = {kind: number for number, kind in enumerate(dict.fromkeys(units.kinds))}
-    return _lowest(units, depth, units.heaviness**-tilt, np.array([known[kind] for kind in units.kinds]))
+    return _lowest_first(units, units.heaviness**-tilt, [known[kind] for kind in units.kinds])
 
 
-def budget(units: Units, depth: float, tilt: float) -> Numbers:
+def budget(units: Units, tilt: float) -> Family:
     """One ranking of all channels by their scores over what they cost.
 
     At tilt 0 a channel's cost is its GFLOPs, at tilt 1 its parameters, elsewhere a geometric mean of both.
     """
-    cost = units.gflops ** (1 - tilt) * units.params**tilt
-    return _lowest(units, depth, 1 / cost, np.zeros(len(units.widths), dtype=int))
+    return _lowest_first(units, units.gflops ** (tilt - 1) * units.params**-tilt)
 
 
 ALLOCATIONS: dict[AllocationName, Allocation] = {
@@ -90,20 +93,16 @@ ALLOCATIONS: dict[AllocationName, Allocation] = {
 }
 
 
-def _cut(units: Units, depth: float, weights: Numbers) -> Numbers:
-    # At depth 1 even the least cut unit stands at its floor.
-    deepest = 1 / weights.min()
-    return np.maximum(units.widths * (1 - depth * deepest * weights), units.floors)
-
-
-def _lowest(units: Units, depth: float, weights: Numbers, classes: NDArray[np.int_]) -> Numbers:
+def _lowest_first(units: Units, weights: Numbers, classes: Sequence[int] | None = None) -> Family:
     """Keep all but the channels whose weighted scores are the lowest of their class."""
-    kept = np.empty(len(units.widths))
-    for each in np.unique(classes):
-        members = np.flatnonzero(classes == each).tolist()
-        values = np.concatenate([units.prices[unit] * weights[unit] for unit in members])
-        owners = np.concatenate([np.full(len(units.prices[unit]), unit) for unit in members])
-        gone = owners[np.argsort(values, kind="stable")[: round(depth * len(values))]]
-        lost = np.bincount(gone, minlength=len(kept))
-        kept[members] = units.widths[members] - lost[members]
-    return np.maximum(kept, units.floors)
+    owners = np.repeat(np.arange(len(units.widths)), [len(prices) for prices in units.prices])
+    values = np.concatenate(list(units.prices)) * weights[owners]
+    order = owners[np.argsort(values, kind="stable")]
+    of_class = np.zeros(len(weights), dtype=int) if classes is None else np.array(classes)
+    orders = [order[of_class[order] == each] for each in np.unique(of_class)]
+
+    def keep(depth: float) -> Numbers:
+        gone = np.concatenate([each[: round(depth * len(each))] for each in orders])
+        return np.maximum(units.widths - np.bincount(gone, minlength=len(units.widths)), units.floors)
+
+    return keep

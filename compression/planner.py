@@ -37,7 +37,8 @@ STEP_PART = 8
 # Both targets are to be met within half a percentage point; steps are moved until the error is a fifth of that.
 TOLERANCE = 0.005
 AIM = 0.001
-MAX_TILT = 4.0
+# Tilts are looked for up to the first of these; where prices differ much, it takes more to outweigh them.
+TILTS = (4.0, 32.0)
 MAX_MOVES = 400
 # How far, as a part of the parameters, moved steps may still have to bring a cut to a target that no tilt meets.
 MOVABLE = 0.05
@@ -224,28 +225,29 @@ class Planner:
             assert target.params_kept is not None
             return float(self._kept_parts(self._at_depth(units, tilt, target))[1]) - target.params_kept
 
-        low, high = excess_params(-MAX_TILT), excess_params(MAX_TILT)
-        if low * high > 0:
-            nearest, tilt = min((low, -MAX_TILT), (high, MAX_TILT), key=lambda end: abs(end[0]))
-            if abs(nearest) > MOVABLE:
-                raise TargetError(
-                    f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters "
-                    f"contradict each other for this model; with these GFLOPs it keeps "
-                    f"{target.params_kept + nearest:.3f} of the parameters at the nearest."
-                )
-            return self._at_depth(units, tilt, target)
-        return self._at_depth(units, float(brentq(excess_params, -MAX_TILT, MAX_TILT, xtol=1e-4)), target)
+        for most in TILTS:
+            low, high = excess_params(-most), excess_params(most)
+            if low * high <= 0:
+                return self._at_depth(units, float(brentq(excess_params, -most, most, xtol=1e-4)), target)
+        nearest, tilt = min((low, -most), (high, most), key=lambda end: abs(end[0]))
+        if abs(nearest) > MOVABLE:
+            raise TargetError(
+                f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters "
+                f"contradict each other for this model; with these GFLOPs it keeps "
+                f"{target.params_kept + nearest:.3f} of the parameters at the nearest."
+            )
+        return self._at_depth(units, tilt, target)
 
     def _at_depth(self, units: Units, tilt: float, target: Target) -> Numbers:
         """The cut of a tilt that meets the GFLOPs target, or the parameter target where there is no other."""
         which, goal = (0, target.gflops_kept) if target.gflops_kept is not None else (1, target.params_kept)
         assert goal is not None
-        keep = ALLOCATIONS[self._allocation]
+        keep = ALLOCATIONS[self._allocation](units, tilt)
 
         def excess(depth: float) -> float:
-            return float(self._kept_parts(keep(units, depth, tilt))[which]) - goal
+            return float(self._kept_parts(keep(depth))[which]) - goal
 
-        return keep(units, float(brentq(excess, 0.0, 1.0, xtol=1e-12)) if excess(0.0) > 0 else 0.0, tilt)
+        return keep(float(brentq(excess, 0.0, 1.0, xtol=1e-9)) if excess(0.0) > 0 else 0.0)
 
     def _savings(self, counts: Numbers) -> dict[str, Numbers]:
         """What one channel less of each unit saves, as a part of the model's costs, at given counts."""

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Literal
 
 from compression.home import home
-from compression.spec import WITHOUT_IMAGES, RecipeName
+from compression.spec import (
+    DEFAULT_CALIBRATION_IMAGES,
+    DEFAULT_RECIPE,
+    WITHOUT_IMAGES,
+    AllocationName,
+    CriterionName,
+    CutMethod,
+    RecipeName,
+    RecoveryName,
+)
 
 LOG_FILE_VARIABLE = "TRIMBOARD_LOG_FILE"
 _ROOT = Path(__file__).parents[2]
@@ -36,6 +45,12 @@ class RunRequest:
         batch: images a step.
         seed: of the fine-tuning.
         recipe: how the pruned model is fine-tuned.
+        criterion: how channels are ranked.
+        allocation: how the cut is shared out among the layers.
+        recovery: what brings accuracy back before training.
+        calibration_images: at most so many training images are looked at by criterion and recovery.
+        steps: the target is reached in so many rounds of cutting and fine-tuning.
+        classes: names or indices of the only classes to keep, as "person,car"; "" for all.
         device: Ultralytics' device string; "" lets Ultralytics choose.
     """
 
@@ -47,7 +62,13 @@ class RunRequest:
     imgsz: int
     batch: int
     seed: int
-    recipe: RecipeName
+    recipe: RecipeName = DEFAULT_RECIPE
+    criterion: CriterionName = CutMethod.criterion
+    allocation: AllocationName = CutMethod.allocation
+    recovery: RecoveryName = CutMethod.recovery
+    calibration_images: int = DEFAULT_CALIBRATION_IMAGES
+    steps: int = 1
+    classes: str = ""
     device: str = ""
 
     def arguments(self) -> tuple[str, ...]:
@@ -61,9 +82,16 @@ class RunRequest:
             "--batch": self.batch,
             "--seed": self.seed,
             "--recipe": self.recipe,
+            "--criterion": self.criterion,
+            "--allocation": self.allocation,
+            "--recovery": self.recovery,
+            "--calibration-images": self.calibration_images,
+            "--steps": self.steps,
         }
+        # In one piece, since the name of a class may begin like an option.
+        classes = (f"--classes={self.classes}",) if self.classes else ()
         device = ("--device", self.device) if self.device else ()
-        return ("run", self.model, *(str(part) for option in options.items() for part in option), *device)
+        return ("run", self.model, *(str(part) for option in options.items() for part in option), *classes, *device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,21 +138,22 @@ def start_run(request: RunRequest) -> Job:
 
 
 def _forget_ended(request: RunRequest) -> None:
-    """A new attempt takes the place of earlier ones at the same level."""
+    """A new attempt takes the place of earlier ones at the same level on the same classes."""
     for job in jobs():
-        same = job.request is not None and (
-            (job.request.model, job.request.data, job.request.level) == (request.model, request.data, request.level)
-        )
-        if same:
+        if job.request is not None and _aim_of(job.request) == _aim_of(request):
             forget(job)
 
 
-def start_plan(model: str, data: str, *, imgsz: int) -> Job:
+def _aim_of(request: RunRequest) -> tuple[object, ...]:
+    return (request.model, request.data, request.classes, request.level)
+
+
+def start_plan(model: str, data: str | None, *, imgsz: int) -> Job:
     """Start computing the plans of all levels, which the process saves in the store.
 
     Args:
         model: catalog name with suffix, .yaml, or the path of a .pt.
-        data: known name or the path of a data.yaml; decides the number of classes.
+        data: known name or the path of a data.yaml, which decides the number of classes; None for the model's own.
         imgsz: side of the square input, pixels.
 
     Raises:
@@ -133,11 +162,12 @@ def start_plan(model: str, data: str, *, imgsz: int) -> Job:
     return _start("plan", plan_arguments(model, data, imgsz=imgsz), None)
 
 
-def plan_arguments(model: str, data: str, *, imgsz: int) -> tuple[str, ...]:
+def plan_arguments(model: str, data: str | None, *, imgsz: int) -> tuple[str, ...]:
     """The command line of `start_plan`, by which `find_job` knows it again."""
     # Without images: a page cannot wait for a data set to be looked through, nor for its download.
     method = ("--criterion", WITHOUT_IMAGES.criterion, "--allocation", WITHOUT_IMAGES.allocation)
-    return ("plan", model, "--data", data, "--level", "all", "--imgsz", str(imgsz), *method, "--json")
+    classes_of = () if data is None else ("--data", data)
+    return ("plan", model, *classes_of, "--level", "all", "--imgsz", str(imgsz), *method, "--json")
 
 
 def find_job(arguments: tuple[str, ...]) -> Job | None:

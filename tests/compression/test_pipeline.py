@@ -15,7 +15,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.comparison import to_csv
-from cache.record import Progress
+from cache.record import Metrics, Progress
 from cache.store import Store, plan_key
 from compression import compress, plan, prune
 from compression.checkpoint import write_checkpoint
@@ -23,7 +23,8 @@ from compression.detector import open_detector, read_checkpoint
 from compression.errors import ModelError, SpecError, TargetError
 from compression.home import run_folder
 from compression.pipeline import Outcome
-from compression.spec import Target
+from compression.rounds import NOT_BETTER
+from compression.spec import WITHOUT_IMAGES, CutMethod, Target
 
 SMALL: Any = {"epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu"}
 
@@ -66,6 +67,7 @@ class TestCompress:
         assert sum(row.params_after for row in record.layers) == record.costs.params
         assert [row.epoch for row in record.curve] == [1]
         assert record.metrics_pruned is not None
+        assert record.metrics_recovered is not None
         assert {"pruning", "fine-tuning", "measuring"} <= set(record.seconds)
         assert record.environment["torch"] == torch.__version__.split("+")[0]
 
@@ -117,6 +119,14 @@ class TestCompress:
     def test_zero_epochs_measure_without_training(self, trained_model: Path, tiny_shapes: Path) -> None:
         outcome = compress(str(trained_model), str(tiny_shapes), level=5, **{**SMALL, "epochs": 0})
         assert outcome.record.curve == ()
+        assert outcome.record.metrics_recovered is not None
+        assert outcome.record.metrics == outcome.record.metrics_recovered
+
+    def test_without_recovery_there_is_none_in_the_record(self, trained_model: Path, tiny_shapes: Path) -> None:
+        outcome = compress(
+            str(trained_model), str(tiny_shapes), level=5, method=WITHOUT_IMAGES, **{**SMALL, "epochs": 0}
+        )
+        assert outcome.record.metrics_recovered is None
         assert outcome.record.metrics == outcome.record.metrics_pruned
 
     def test_csv_and_store_agree(self, level_3: Outcome) -> None:
@@ -129,7 +139,14 @@ class TestCompress:
         compress(str(trained_model), str(tiny_shapes), level=1, tell=told.append, **SMALL)
         stages = list(dict.fromkeys(progress.stage for progress in told))
         assert stages[:3] == ["dataset", "measuring the original", "saving"]
-        assert stages[3:] == ["pruning", "measuring before training", "fine-tuning", "measuring"]
+        assert stages[3:] == [
+            "pruning",
+            "measuring before recovery",
+            "recovering accuracy",
+            "measuring before training",
+            "fine-tuning",
+            "measuring",
+        ]
         last = [progress for progress in told if progress.stage == "fine-tuning"][-1]
         assert (last.epoch, last.epochs, last.eta_seconds) == (1, 1, 0)
         assert last.map50_95 is not None
@@ -142,12 +159,106 @@ class TestCompress:
         def fail(*_: object, **__: object) -> None:
             raise RuntimeError("no space left\nsecond line")
 
-        monkeypatch.setattr("compression.pipeline.fine_tune", fail)
+        monkeypatch.setattr("compression.rounds.fine_tune", fail)
         with pytest.raises(RuntimeError):
             compress(str(trained_model), str(tiny_shapes), level=2, **SMALL)
         (run,) = Store().runs()
         assert (run.state, run.message) == ("failed", "RuntimeError: no space left")
         assert [record.level for record in Store().records(model="mine")] == [0]
+
+
+class TestMethods:
+    def test_steps_share_the_epochs_and_meet_the_target(self, trained_model: Path, tiny_shapes: Path) -> None:
+        target = Target(gflops_kept=0.6, params_kept=0.6)
+        outcome = compress(str(trained_model), str(tiny_shapes), target=target, steps=2, **{**SMALL, "epochs": 3})
+        record = outcome.record
+        assert [row.epoch for row in record.curve] == [1, 2, 3]
+        assert {"fine-tuning, step 1 of 2", "fine-tuning, step 2 of 2"} <= set(record.seconds)
+        assert record.costs.params is not None
+        assert record.costs_original.params is not None
+        assert record.costs.params / record.costs_original.params == pytest.approx(0.6, abs=0.005)
+        assert record.costs.gflops is not None
+        assert record.costs_original.gflops is not None
+        assert record.costs.gflops / record.costs_original.gflops == pytest.approx(0.6, abs=0.005)
+        assert sum(row.params_after for row in record.layers) == record.costs.params
+        assert sum(row.params_before for row in record.layers) == record.costs_original.params
+        assert (record.metrics_pruned, record.metrics_recovered) == (None, None)
+        assert [file.name for file in run_folder(record.key).iterdir()] == ["mine-gflops60-params60.pt"]
+
+    def test_distillation_leaves_the_student_only(self, trained_model: Path, tiny_shapes: Path) -> None:
+        outcome = compress(str(trained_model), str(tiny_shapes), level=5, recipe="distill", **SMALL)
+        assert outcome.record.curve[0].losses["train/dis_loss"] > 0
+        assert outcome.checkpoint is not None
+        module, _ = read_checkpoint(outcome.checkpoint)
+        assert sum(parameter.numel() for parameter in module.parameters()) == outcome.record.costs.params
+
+    def test_an_architecture_is_trained_without_a_teacher(self, tiny_shapes: Path) -> None:
+        outcome = compress("yolo26n.yaml", str(tiny_shapes), level=5, recipe="distill", **SMALL)
+        assert "train/dis_loss" in outcome.record.curve[0].losses
+        trained = next(record for record in Store().records(model="yolo26n") if record.curve and record.level == 0)
+        assert trained.spec is not None
+        assert trained.spec.recipe == "cosine"
+
+    def test_training_that_only_loses_is_not_taken(
+        self, trained_model: Path, tiny_shapes: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        good = Metrics(map50=0.9, map50_95=0.8, precision=0.9, recall=0.9)
+        monkeypatch.setattr("compression.rounds.evaluate_for", lambda *_: good)
+        outcome = compress(str(trained_model), str(tiny_shapes), level=5, **SMALL)
+        untrained = compress(str(trained_model), str(tiny_shapes), level=5, **{**SMALL, "epochs": 0})
+        assert NOT_BETTER in outcome.record.warnings
+        assert len(outcome.record.curve) == 1
+        assert outcome.checkpoint is not None
+        assert untrained.checkpoint is not None
+        kept, before = (read_checkpoint(each.checkpoint)[0].state_dict() for each in (outcome, untrained))
+        assert all(torch.equal(kept[name], before[name]) for name in kept)
+
+    def test_one_image_count_for_a_method_that_looks_at_none(self, trained_model: Path, tiny_shapes: Path) -> None:
+        options = {**SMALL, "epochs": 0}
+        first = compress(str(trained_model), str(tiny_shapes), level=1, method=WITHOUT_IMAGES, **options)
+        same = replace(WITHOUT_IMAGES, calibration_images=50)
+        assert compress(str(trained_model), str(tiny_shapes), level=1, method=same, **options).record == first.record
+
+    def test_criterion_that_needs_images_has_them(self) -> None:
+        with pytest.raises(SpecError, match="looks at training images"):
+            plan("yolo26n.yaml", level=1, imgsz=64, method=CutMethod())
+
+    def test_plan_of_a_trained_model_looks_at_the_images(self, trained_model: Path, tiny_shapes: Path) -> None:
+        planned = plan(str(trained_model), level=5, imgsz=64, data=str(tiny_shapes))
+        assert (planned.criterion, planned.allocation) == ("obs", "budget")
+        assert Store().find_plan(plan_key("mine", open_detector(str(trained_model)).weights_sha256, 10, 64, 5)) is None
+
+    def test_images_say_nothing_of_an_untrained_model(self, tiny_shapes: Path) -> None:
+        with pytest.raises(SpecError, match="was not trained on the 10 classes"):
+            plan("yolo26n.yaml", level=5, imgsz=64, data=str(tiny_shapes), method=CutMethod())
+
+
+class TestClasses:
+    def test_subset_is_kept_trained_and_measured(self, trained_model: Path, tiny_shapes: Path) -> None:
+        outcome = compress(str(trained_model), str(tiny_shapes), level=5, classes="ring, 0", **SMALL)
+        record = outcome.record
+        assert record.spec is not None
+        assert record.spec.classes == (0, 2)
+        assert list(record.metrics.per_class) == ["disc", "ring"]
+        assert outcome.checkpoint is not None
+        module, _ = read_checkpoint(outcome.checkpoint)
+        assert list(module.names.values()) == ["disc", "ring"]
+        assert sum(parameter.numel() for parameter in module.parameters()) == record.costs.params
+        original = next(each for each in Store().records(model="mine") if each.level == 0)
+        assert original.costs == record.costs_original
+        assert original.spec is not None
+        assert original.spec.classes == (0, 2)
+
+    def test_all_classes_are_no_subset(self, trained_model: Path, tiny_shapes: Path) -> None:
+        options = {**SMALL, "epochs": 0}
+        every = ",".join(map(str, range(10)))
+        first = compress(str(trained_model), str(tiny_shapes), level=1, classes=every, **options)
+        assert compress(str(trained_model), str(tiny_shapes), level=1, **options).record == first.record
+
+    def test_architecture_is_built_for_the_subset(self, tiny_shapes: Path) -> None:
+        outcome = compress("yolo26n.yaml", str(tiny_shapes), level=0, classes="0,1", **SMALL)
+        assert outcome.checkpoint is not None
+        assert len(read_checkpoint(outcome.checkpoint)[0].names) == 2
 
 
 class TestUntrainedModels:
@@ -213,7 +324,7 @@ class TestPlanAndPrune:
 
     def test_plan_takes_the_classes_of_a_data_set(self, own_home: Path) -> None:
         planned = plan("yolo26n.yaml", level=1, data="shapes")
-        assert planned.nc == 10
+        assert (planned.nc, planned.criterion, planned.allocation) == (10, "l2", "uniform")
         assert not (own_home / "datasets").exists()
 
     def test_custom_target_with_one_cost(self) -> None:
