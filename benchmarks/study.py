@@ -113,6 +113,7 @@ VARIANTS = (
         repeated=True,
     ),
     Variant(name="ours, without recovery", options=_cut_by(recovery="none"), cuts=REPEATED, repeated=True),
+    Variant(name="ours, BatchNorm re-estimated instead", options=_cut_by(recovery="batchnorm"), cuts=REPEATED),
     Variant(name="ours, distilled", options=_fine_tuned_by("distill"), cuts=REPEATED, repeated=True),
     Variant(name="ours, stock fine-tuning", options=_fine_tuned_by("standard"), cuts=REPEATED, repeated=True),
     Variant(name="ours, in 3 steps", options={"steps": 3}, cuts=REPEATED, repeated=True),

@@ -32,7 +32,7 @@ from compression.spec import (
 )
 
 if TYPE_CHECKING:
-    from cache.record import PlanRecord, Progress
+    from cache.record import Metrics, PlanRecord, Progress
 
 # Torch and Ultralytics are imported inside the commands that need them, so that the others answer at once.
 
@@ -204,6 +204,9 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     if outcome.cached:
         results.write(f"From the cache, measured {record.created}:\n")
     results.write(f"{published_table(record).to_string(index=False)}\n")
+    if record.metrics_pruned:
+        recovered = f", {_three(record.metrics_recovered)} after recovery" if record.metrics_recovered else ""
+        results.write(f"mAP50-95 before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n")
     results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
 
@@ -266,6 +269,10 @@ def _compare(options: argparse.Namespace, results: TextIO) -> None:
     results.write(f"{table[shown].to_string(index=False, na_rep='-')}\n")
 
 
+def _three(metrics: Metrics) -> str:
+    return "-" if metrics.map50_95 is None else f"{metrics.map50_95:.3f}"
+
+
 def write_progress(progress: Progress) -> None:
     """One line of progress to stderr."""
     epochs = f" {progress.epoch}/{progress.epochs} epochs" if progress.epochs else ""
@@ -303,6 +310,7 @@ def _write_plan(plan: PlanRecord, results: TextIO) -> None:
     level = "custom target" if plan.level is None else f"level {plan.level}"
     before, after = plan.before, plan.after
     results.write(f"{plan.model}, {level}, {plan.imgsz} pixels, {plan.nc} classes\n")
+    results.write(f"  channels ranked by {plan.criterion}, cut shared out by {plan.allocation}\n")
     for name, old, new in (
         ("GFLOPs", before.gflops, after.gflops),
         ("Parameters", before.params, after.params),

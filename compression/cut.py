@@ -20,7 +20,7 @@ from compression.environment import torch_device
 from compression.errors import SpecError
 from compression.levels import resolve_target
 from compression.planner import Planner, PruningPlan
-from compression.recovery import recover
+from compression.recovery import recover, reestimate_batchnorm
 from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, WITHOUT_IMAGES, CutMethod, Target
 from compression.surgery import apply_plan, kept_outputs
 
@@ -83,12 +83,15 @@ class Cutter:
         if self._method.recovery == "none" or pruned.plan.after == pruned.plan.before:
             return pruned.module
         assert self._calibration is not None
+        images = self._calibration.images
+        if self._method.recovery == "batchnorm":
+            return reestimate_batchnorm(pruned.module, images, device=self._device)
         kept = kept_outputs(self._module, self.planner.trace, pruned.plan)
         recovered, _ = recover(
             self._module,
             pruned.module,
             kept,
-            self._calibration.images,
+            images,
             seed=self._method.seed,
             device=self._device,
         )
@@ -100,8 +103,8 @@ def _calibration(dataset: Dataset | None, imgsz: int, method: CutMethod) -> Cali
         return None
     if dataset is None or method.calibration_images == 0:
         raise SpecError(
-            f"Criterion {method.criterion!r} with recovery {method.recovery!r} looks at training images; name the data "
-            f"set, or choose --criterion l2 --recovery none."
+            f"Criterion {method.criterion!r} with recovery {method.recovery!r} looks at training images and was given "
+            f"none; name a data set and at least one image, or choose --criterion l2 --recovery none."
         )
     return load_calibration(dataset, imgsz=imgsz, n_images=method.calibration_images, seed=method.seed)
 

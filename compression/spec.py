@@ -19,7 +19,7 @@ SPEC_VERSION = 1
 RecipeName = Literal["standard", "plain", "cosine", "distill"]
 CriterionName = Literal["l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "obs", "random"]
 AllocationName = Literal["uniform", "global", "isomorphic", "budget"]
-RecoveryName = Literal["none", "least_squares"]
+RecoveryName = Literal["none", "batchnorm", "least_squares"]
 HeadName = Literal["e2e", "nms"]
 
 # What was measured before these fields existed was measured so. They stand in a key only where they differ from this,

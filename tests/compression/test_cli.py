@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from compression.checkpoint import write_checkpoint
 from compression.cli import main
+from compression.detector import open_detector, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--imgsz", "64", "--batch", "4", "--device", "cpu")
@@ -43,6 +46,8 @@ def test_a_users_way(tmp_path: Path, tiny_shapes: Path) -> None:
     second = trimboard(*question)
     assert second.returncode == 0, second.stderr
     assert "From the cache" in second.stdout
+    assert "after recovery" not in first.stdout
+    assert re.search(r"before training: 0\.\d{3} after the cut, 0\.\d{3} after recovery", second.stdout)
     for row in ("GFLOPs", "Parameters", "mAP50", "mAP50-95", "Precision", "Recall"):
         assert row in second.stdout
 
@@ -84,6 +89,7 @@ class TestPlan:
         main(["plan", "yolo26n.yaml", "--keep-gflops", "0.5", "--imgsz", "320"])
         out = capfd.readouterr().out
         assert "custom target" in out
+        assert "ranked by l2, cut shared out by uniform" in out
         assert "-50.0%" in out
         assert "channels" in out
 
@@ -95,6 +101,14 @@ class TestPrune:
         found = json.loads(capfd.readouterr().out)
         assert found["after"]["params"] < found["before"]["params"]
         assert file.stat().st_size > 1_000_000
+
+    def test_with_a_data_set_it_recovers(self, tmp_path: Path, tiny_shapes: Path) -> None:
+        model, file = tmp_path / "mine.pt", tmp_path / "cut.pt"
+        write_checkpoint(open_detector("yolo26n.yaml", nc=10).module, model, {})
+        question = ("--level", "5", "--imgsz", "64", "--out", str(file))
+        main(["prune", str(model), "--data", str(tiny_shapes), *question])
+        _, info = read_checkpoint(file)
+        assert (info["criterion"], info["allocation"], info["recovery"]) == ("obs", "budget", "least_squares")
 
 
 class TestLists:
@@ -132,6 +146,9 @@ class TestLists:
         (("plan", "nothing.yaml", "--level", "1"), "There is no architecture 'nothing.yaml'"),
         (("plan", "yolo26n.yaml", "--level", "1", "--data", "nowhere"), "There is no data set 'nowhere'"),
         (("run", "yolo26n.yaml", "--data", "nowhere", "--level", "1"), "There is no data set 'nowhere'"),
+        (("plan", "yolo26n.yaml", "--level", "1", "--criterion", "obs"), "looks at training images"),
+        (("plan", "yolo26n.yaml", "--level", "1", "--criterion", "magic"), "There is no criterion 'magic'"),
+        (("prune", "yolo26n.yaml", "--level", "1", "--out", "a.pt", "--recovery", "least_squares"), "training images"),
         (("prune", "yolo26n.yaml", "--level", "1", "--out", "no/such/"), "no/such"),
         (("compare", "--model", "unheard-of"), "Nothing is known of unheard-of"),
         (("compare", "--csv", "/nonexistent/folder/file.csv"), "cannot be written"),
@@ -165,6 +182,13 @@ def test_bad_input_is_one_sentence(
         ("--seed", "-5"),
         ("--patience", "0"),
         ("--recipe", "magic"),
+        ("--criterion", "magic"),
+        ("--allocation", "magic"),
+        ("--recovery", "magic"),
+        ("--steps", "0"),
+        ("--calibration-images", "-1"),
+        ("--classes", "unicorn"),
+        ("--classes", "10"),
         ("--device", "cuda:9"),
         ("--device", "gpu"),
     ],
