@@ -1,7 +1,7 @@
 """The study: our default, its ablations and its peers, at eight cuts of one detector.
 
-    python benchmarks/study.py run --model yolo26n.pt --data bccd/data.yaml --imgsz 320 --out cache/shipped/study-bccd
-    python benchmarks/study.py table --out cache/shipped/study-bccd --table docs/study-bccd
+    python -m benchmarks.study run --model yolo26n.pt --data bccd/data.yaml --imgsz 320 --out cache/shipped/study-bccd
+    python -m benchmarks.study table --out cache/shipped/study-bccd --table docs/study-bccd
 
 Each entry is an ordinary run, or for a peer the fine-tuning of the model that the peer left. Its record goes into the
 folder `--out`, and an entry whose record is there is not run again, so the study can be stopped and started at any
@@ -14,29 +14,30 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 from scipy import stats
 from ultralytics.nn.tasks import DetectionModel
 
-from benchmarks.peers import narrower, torch_pruning_as_used
+from benchmarks.peers import fastnas, fastnas_is_installed, narrower, torch_pruning_as_used
 from cache.record import Metrics, RunRecord, parse_record
 from cache.store import own_store
+from compression.calibration import load_calibration
 from compression.checkpoint import write_checkpoint
 from compression.cli import write_progress
 from compression.dataset import Dataset, open_dataset
 from compression.detector import open_detector
 from compression.errors import DatasetError
-from compression.evaluation import evaluate_for
+from compression.evaluation import evaluate, evaluate_for
 from compression.home import home
 from compression.levels import LEVELS, target_of
 from compression.pipeline import Outcome, compress
-from compression.spec import CutMethod, RecipeName, Target
+from compression.spec import DEFAULT_BATCH, CutMethod, RecipeName, Target
 
 EPOCHS = 30
 # As long as the baseline of shared/models was trained.
@@ -44,8 +45,11 @@ BASELINE_EPOCHS = 100
 SEEDS = (0, 1, 2)
 # Cuts that all seeds are run at.
 REPEATED = ("level 5", "40% GFLOPs")
+STRONG = (*REPEATED, "25% GFLOPs")
 CONFIDENCE = 0.95
 ORIGINAL_FILE = "original.json"
+# The fewest batches that FastNAS takes to re-estimate BatchNorm; more images take it hours on a CPU.
+FASTNAS_IMAGES, FASTNAS_BATCH = 100, 2
 
 WHOLE = Target(gflops_kept=1.0, params_kept=1.0)
 CUTS: dict[str, dict[str, Any]] = {
@@ -84,11 +88,7 @@ def _fine_tuned_by(recipe: RecipeName) -> dict[str, Any]:
     return {"recipe": recipe}
 
 
-TORCH_PRUNING, NARROWER = "torch-pruning", "narrower"
-PEERS: dict[str, Callable[[DetectionModel, int, float, int], DetectionModel]] = {
-    TORCH_PRUNING: lambda model, imgsz, kept, _seed: torch_pruning_as_used(model, imgsz, kept),
-    NARROWER: narrower,
-}
+TORCH_PRUNING, ANY_COUNT, NARROWER, FASTNAS = "torch-pruning", "torch-pruning-any-count", "narrower", "fastnas"
 
 UNCUT = "uncut"
 OURS, ORIGINAL, ORIGINAL_TUNED = "ours", "original", "original, fine-tuned"
@@ -103,6 +103,8 @@ VARIANTS = (
         name="torch-pruning, stock fine-tuning", options=_fine_tuned_by("standard"), peer=TORCH_PRUNING, repeated=True
     ),
     Variant(name="torch-pruning, our recipe", peer=TORCH_PRUNING, repeated=True),
+    Variant(name="torch-pruning, any count, stock fine-tuning", options=_fine_tuned_by("standard"), peer=ANY_COUNT),
+    Variant(name="torch-pruning, any count, our recipe", peer=ANY_COUNT),
     Variant(
         name="random channels, stock fine-tuning",
         options=_cut_by(criterion="random", allocation="uniform", recovery="none") | _fine_tuned_by("standard"),
@@ -137,6 +139,8 @@ VARIANTS = (
     Variant(
         name="narrower, from scratch, stock training", options=FROM_SCRATCH | _fine_tuned_by("standard"), peer=NARROWER
     ),
+    Variant(name="FastNAS, stock fine-tuning", options=_fine_tuned_by("standard"), cuts=STRONG, peer=FASTNAS),
+    Variant(name="FastNAS, our recipe", cuts=STRONG, peer=FASTNAS),
 )
 
 
@@ -155,21 +159,21 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """All runs, those first that decide most."""
-    first = [
+    """All runs, those first that decide most: ours and what they count against, then the cuts that are repeated."""
+    every = [
         Entry(variant=variant, cut=cut, seed=seed)
         for seed in SEEDS
         for variant in VARIANTS
         for cut in variant.cuts
-        if cut in (*REPEATED, UNCUT) and (variant.repeated or seed == SEEDS[0])
+        if seed == SEEDS[0] or (variant.repeated and cut in (*REPEATED, UNCUT))
     ]
-    further = [
-        Entry(variant=variant, cut=cut, seed=SEEDS[0])
-        for variant in VARIANTS
-        for cut in variant.cuts
-        if cut not in (*REPEATED, UNCUT)
-    ]
-    return [*first, *further]
+
+    def rank(entry: Entry) -> int:
+        if entry.seed == SEEDS[0] and entry.variant.name in (OURS, ORIGINAL_TUNED):
+            return 0
+        return 1 if entry.cut in (*REPEATED, UNCUT) else 2
+
+    return sorted(every, key=rank)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,9 +220,28 @@ class Study:
         name = f"{detector.label}-{entry.variant.peer}-{round(1000 * target.gflops_kept)}-{self.imgsz}-{entry.seed}.pt"
         file = home() / "study" / name
         if not file.is_file():
-            made = PEERS[entry.variant.peer](detector.module, self.imgsz, target.gflops_kept, entry.seed)
+            made = self._peer_model(entry.variant.peer, detector.module, target.gflops_kept, entry.seed)
             write_checkpoint(made, file, {})
         return file
+
+    def _peer_model(self, peer: str, module: DetectionModel, kept: float, seed: int) -> DetectionModel:
+        if peer == NARROWER:
+            return narrower(module, self.imgsz, kept, seed)
+        if peer != FASTNAS:
+            return torch_pruning_as_used(module, self.imgsz, kept, round_to=None if peer == ANY_COUNT else 8)
+        dataset = open_dataset(self.data)
+        draft = home() / "study" / "candidate.pt"
+
+        def score(candidate: DetectionModel) -> float:
+            write_checkpoint(candidate, draft, {})
+            return _map(evaluate(draft, dataset, imgsz=self.imgsz, batch=DEFAULT_BATCH, device=self.device))
+
+        images = load_calibration(dataset, imgsz=self.imgsz, n_images=FASTNAS_IMAGES, seed=seed)
+        starts = range(0, len(images.samples), FASTNAS_BATCH)
+        batches = [images.batch(start, start + FASTNAS_BATCH, torch.device("cpu"))["img"] for start in starts]
+        return fastnas(
+            module, self.imgsz, kept, score=score, batches=batches, sensitivity=home() / "study" / "fastnas.pth"
+        )
 
     def _tested(self, outcome: Outcome) -> RunRecord:
         record = outcome.record
@@ -247,7 +270,9 @@ def run(study: Study, out: Path, part: int, parts: int) -> None:
     _write(out / ORIGINAL_FILE, study.original())
     for entry in entries()[part::parts]:
         file = out / entry.file_name
-        if not file.is_file():
+        if entry.variant.peer == FASTNAS and not fastnas_is_installed():
+            print(f"{file.name}: left out, Model Optimizer is not installed", flush=True)
+        elif not file.is_file():
             record = study.run(entry)
             _write(file, record)
             print(f"{file.name}: {_map(record.metrics)} on val, {_map(record.metrics_test)} on test", flush=True)

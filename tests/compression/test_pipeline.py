@@ -210,7 +210,8 @@ class TestMethods:
         assert len(outcome.record.curve) == 1
         assert outcome.checkpoint is not None
         assert untrained.checkpoint is not None
-        kept, before = (read_checkpoint(each.checkpoint)[0].state_dict() for each in (outcome, untrained))
+        files = (outcome.checkpoint, untrained.checkpoint)
+        kept, before = (read_checkpoint(file)[0].state_dict() for file in files)
         assert all(torch.equal(kept[name], before[name]) for name in kept)
 
     def test_one_image_count_for_a_method_that_looks_at_none(self, trained_model: Path, tiny_shapes: Path) -> None:
