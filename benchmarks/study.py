@@ -264,11 +264,12 @@ class Study:
         return open_dataset(str(view))
 
 
-def run(study: Study, out: Path, part: int, parts: int) -> None:
-    """Run what has no record in `out` yet, each `parts`-th entry from `part` on."""
+def run(study: Study, out: Path, part: int, parts: int, only: str) -> None:
+    """Run what has no record in `out` yet: of the records whose name begins with `only` each `parts`-th from `part`."""
     out.mkdir(parents=True, exist_ok=True)
     _write(out / ORIGINAL_FILE, study.original())
-    for entry in entries()[part::parts]:
+    chosen = [entry for entry in entries() if entry.file_name.startswith(only)]
+    for entry in chosen[part::parts]:
         file = out / entry.file_name
         if entry.variant.peer == FASTNAS and not fastnas_is_installed():
             print(f"{file.name}: left out, Model Optimizer is not installed", flush=True)
@@ -382,13 +383,14 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--device", default="")
     parser.add_argument("--part", default="0/1", help="which entries: PART/PARTS")
+    parser.add_argument("--only", default="", help="entries whose record's name begins so")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     parser.add_argument("--table", type=Path, help="where the table goes, without suffix")
     arguments = parser.parse_args()
     if arguments.what == "run":
         part, parts = map(int, arguments.part.split("/"))
         study = Study(model=arguments.model, data=arguments.data, imgsz=arguments.imgsz, device=arguments.device)
-        run(study, arguments.out, part, parts)
+        run(study, arguments.out, part, parts, arguments.only)
         return
     rows = table(arguments.out)
     arguments.table.with_suffix(".csv").write_text(rows.to_csv(index=False, float_format="%.5f"))
