@@ -51,12 +51,14 @@ def check_device(device: str) -> None:
 
 
 def torch_device(device: str) -> torch.device:
-    """The device that work on a single one runs on: of several GPUs the first.
+    """The device that criteria and recovery run on: of several GPUs the first.
 
     Args:
         device: Ultralytics' device string, checked before.
     """
-    return select_device(device.split(",")[0], verbose=False)
+    chosen = select_device(device.split(",")[0], verbose=False)
+    # Apple's GPUs have no double precision, which least squares needs.
+    return torch.device("cpu") if chosen.type == "mps" else chosen
 
 
 def _version(package: str) -> str:
