@@ -36,8 +36,8 @@ DISTILLATION_WEIGHT = 0.6
 # By default Ultralytics gathers gradients to a nominal batch of 64, which leaves 200 images three steps an epoch, and
 # its first epochs undo what pruning and recovery left. Tried on BCCD, 30 epochs from a recovered model of 70% of the
 # GFLOPs: these values and a step a batch end at the original's mAP50-95 (0.512 of 0.511), the defaults at 0.471.
-# At 40% of the GFLOPs a rate of 0.0003 held what was recovered (0.462 of 0.515 on `val` after an epoch, where 0.001 falls
-# to 0.141), but ended at 0.531 where 0.001 ends at 0.543.
+# At 40% of the GFLOPs a rate of 0.0003 held what was recovered (0.462 of 0.515 on `val` after one epoch, 0.001 falls to
+# 0.141), but ended at 0.531 where 0.001 ends at 0.543.
 _COSINE: dict[str, Any] = {"optimizer": "AdamW", "lr0": 0.001, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.0}
 
 # Each recipe as what it changes of Ultralytics' defaults. "plain" is the published experiment: no augmentation at all.
