@@ -35,7 +35,9 @@ class Calibration:
 
     def batch(self, start: int, stop: int, device: torch.device) -> Batch:
         """Images `start` to `stop` as a training step takes them: float32 in [0, 1], with boxes and classes."""
-        batch = YOLODataset.collate_fn([dict(sample) for sample in self.samples[start:stop]])
+        # Collating numbers the images of the batch in place.
+        samples = [{**sample, "batch_idx": sample["batch_idx"].clone()} for sample in self.samples[start:stop]]
+        batch = YOLODataset.collate_fn(samples)
         batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
         batch["img"] = batch["img"].float() / 255
         return batch

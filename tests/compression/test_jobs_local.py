@@ -37,8 +37,31 @@ def _wait(job: local.Job) -> int:
 def test_a_run_is_the_command_line_that_a_user_would_type() -> None:
     assert " ".join(_request(3).arguments()) == (
         "run yolo26n.yaml --data shapes --level 3 --epochs 1 --patience 5 --imgsz 64 --batch 2 --seed 0 "
-        "--recipe plain --device cpu"
+        "--recipe plain --criterion obs --allocation budget --recovery least_squares --calibration-images 256 --steps 1 "
+        "--device cpu"
     )
+
+
+def test_the_method_and_the_classes_are_part_of_the_command_line() -> None:
+    request = replace(
+        _request(3),
+        criterion="taylor",
+        allocation="uniform",
+        recovery="none",
+        calibration_images=64,
+        steps=3,
+        classes="disc,-ring",
+    )
+    assert request.arguments()[18:] == (
+        *("--criterion", "taylor", "--allocation", "uniform", "--recovery", "none"),
+        *("--calibration-images", "64", "--steps", "3", "--classes=disc,-ring", "--device", "cpu"),
+    )
+
+
+def test_a_plan_of_a_model_that_has_its_classes_names_no_data() -> None:
+    shown = "--level all --imgsz 64 --criterion l2 --allocation uniform --json"
+    assert " ".join(local.plan_arguments("own.pt", None, imgsz=64)) == f"plan own.pt {shown}"
+    assert " ".join(local.plan_arguments("own.pt", "shapes", imgsz=64)) == f"plan own.pt --data shapes {shown}"
 
 
 def test_a_second_click_starts_nothing_and_a_refusal_is_one_sentence(own_home: Path) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from compression import planner as planner_module
+from compression.allocation import ALLOCATIONS
+from compression.criteria import CRITERIA
 from compression.errors import ModelError, SpecError, TargetError
 from compression.levels import LEVELS, target_of
 from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
-from compression.spec import Target
-from tests.compression.models import DEEP, FAMILIES, LEVEL_5, build, original, plan, planner
+from compression.spec import AllocationName, CriterionName, Target
+from compression.surgery import apply_plan
+from tests.compression.images import noise
+from tests.compression.models import DEEP, FAMILIES, LEVEL_5, build, original, plan, planner, pruned
 
 families = pytest.mark.parametrize("name", FAMILIES)
 
@@ -27,10 +33,10 @@ def parts(made: PruningPlan) -> tuple[float, float]:
     return made.after.gflops / made.before.gflops, made.after.params / made.before.params
 
 
-def refusal(name: str, target: Target) -> str:
+def refusal(made: Planner, target: Target) -> str:
     """The sentence that planning ends with."""
     with pytest.raises(TargetError) as caught:
-        planner(name).plan(target)
+        made.plan(target)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert sentence.endswith(".")
@@ -126,6 +132,148 @@ def test_costs_follow_the_image_size_and_the_cut_does_not_miss() -> None:
     assert large.before.params == small.before.params
 
 
+# Every way to cut
+
+METHODS: list[tuple[AllocationName, CriterionName]] = [
+    *((allocation, criterion) for allocation in ALLOCATIONS for criterion in CRITERIA if criterion != "obs"),
+    *((allocation, "obs") for allocation in ALLOCATIONS),
+]
+CUTS = (
+    *(target_of(level) for level in (1, 3, 5)),
+    *(Target(gflops_kept=kept, params_kept=None) for kept in (0.6, 0.4, 0.25)),
+    *(Target(gflops_kept=None, params_kept=kept) for kept in (0.8, 0.5, 0.25)),
+    Target(gflops_kept=0.5, params_kept=0.6),
+)
+methods = pytest.mark.parametrize(("allocation", "criterion"), METHODS)
+
+
+@cache
+def planner_of(name: str, allocation: AllocationName, criterion: CriterionName) -> Planner:
+    calibration = noise(2, nc=80) if CRITERIA[criterion].needs_images else None
+    return Planner(original(name), 320, criterion=criterion, allocation=allocation, calibration=calibration)
+
+
+def check_floors(made: Planner, cut: PruningPlan) -> None:
+    for group, channels in zip(made.trace.groups, cut.kept, strict=True):
+        assert len(channels) >= MIN_GROUP_KEPT * group.width
+        assert len(channels) == group.width or group.locked is None
+
+
+@families
+@methods
+def test_every_method_meets_its_targets(name: str, allocation: AllocationName, criterion: CriterionName) -> None:
+    made = planner_of(name, allocation, criterion)
+    for target in CUTS:
+        cut = made.plan(target)
+        for kept, asked in zip(parts(cut), (target.gflops_kept, target.params_kept), strict=True):
+            assert asked is None or kept == pytest.approx(asked, abs=0.005)
+        assert cut.warnings == ()
+        check_floors(made, cut)
+        halves = [index for index, partner in enumerate(made.trace.partners) if partner != index]
+        assert halves
+        assert all(len(cut.kept[index]) == len(cut.kept[made.trace.partners[index]]) for index in halves)
+
+
+def test_allocations_cut_differently() -> None:
+    counts = [
+        tuple(len(channels) for channels in planner_of("yolo26n", allocation, "l2").plan(LEVEL_5).kept)
+        for allocation in ALLOCATIONS
+    ]
+    assert len(set(counts)) == len(counts)
+
+
+def test_criteria_choose_differently() -> None:
+    # With one allocation that does not look at scores.
+    kept = [planner_of("yolo26n", "uniform", criterion).plan(LEVEL_5).kept for criterion in CRITERIA]
+    for one, two in pairwise(kept):
+        assert [len(channels) for channels in one] == [len(channels) for channels in two]
+        assert any(not np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_the_channels_that_score_lowest_go(allocation: AllocationName) -> None:
+    made = planner_of("yolo26n", allocation, "random")
+    for index, (group, kept) in enumerate(zip(made.trace.groups, made.plan(LEVEL_5).kept, strict=True)):
+        drawn = np.random.default_rng(0)
+        scores = [drawn.random(each.width) for each in made.trace.groups][index]
+        gone = np.setdiff1d(np.arange(group.width), kept)
+        assert len(gone) == 0 or scores[gone].max() < scores[kept].min()
+
+
+def test_a_criterion_that_draws_lots_follows_the_seed() -> None:
+    one, same, other = (
+        Planner(original("yolov8n"), 64, criterion="random", seed=seed).plan(LEVEL_5) for seed in (1, 1, 2)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(one.kept, same.kept, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one.kept, other.kept, strict=True))
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "obs"])
+def test_criterion_without_the_images_it_needs(criterion: CriterionName) -> None:
+    with pytest.raises(SpecError, match=r"looks at training images; name the data set with --data"):
+        Planner(original("yolov8n"), 64, criterion=criterion)
+
+
+# One cut after the other
+
+
+@cache
+def cut_twice(name: str) -> tuple[Planner, Planner, PruningPlan]:
+    """A planner of a model, one of what its level 5 left, and a second cut of that."""
+    again = Planner(pruned(name, LEVEL_5), 64, original=original(name))
+    return planner(name), again, again.plan(Target(gflops_kept=0.6, params_kept=0.6))
+
+
+@families
+def test_outcome_of_a_cut_is_its_plan(name: str) -> None:
+    costs, rows = planner(name).outcome(pruned(name, LEVEL_5))
+    made = plan(name, LEVEL_5)
+    assert costs == made.after
+    assert rows == made.layers
+    untouched, rows = planner(name).outcome(original(name))
+    assert untouched == made.before
+    assert all(row.sparsity == 0 for row in rows)
+
+
+@families
+def test_outcomes_of_two_cuts_compose(name: str) -> None:
+    first, second, cut = cut_twice(name)
+    narrow = apply_plan(pruned(name, LEVEL_5), second.trace, cut)
+    costs, rows = first.outcome(narrow)
+    assert costs == cut.after
+    assert [row.channels_after for row in rows] == [row.channels_after for row in cut.layers]
+    # Before is the original, not what the first cut left.
+    assert [row.channels_before for row in rows] == [row.channels_before for row in plan(name, LEVEL_5).layers]
+    assert costs.params == sum(parameter.numel() for key, parameter in narrow.named_parameters() if ".dfl." not in key)
+
+
+def shares(name: str, second: Planner, cut: PruningPlan) -> Iterator[float]:
+    """What each group has of its channels of before both cuts."""
+    for group, kept in zip(second.trace.groups, cut.kept, strict=True):
+        wide, narrow = (
+            model.get_submodule(group.name).out_channels for model in (original(name), pruned(name, LEVEL_5))
+        )
+        yield len(kept) / (group.width * wide / narrow)
+
+
+@families
+def test_floors_are_parts_of_the_width_before_any_cut(name: str) -> None:
+    _, second, _ = cut_twice(name)
+    deep = Target(gflops_kept=0.25, params_kept=None)
+    assert min(shares(name, second, second.plan(deep))) >= MIN_GROUP_KEPT
+    # Of the model as it is now, floors would be lower.
+    alone = Planner(pruned(name, LEVEL_5), 64)
+    assert min(shares(name, alone, alone.plan(deep))) < MIN_GROUP_KEPT
+
+
+def test_floors_of_an_earlier_model_can_be_out_of_reach() -> None:
+    narrow = pruned("yolov8n", DEEP)
+    free, bound = Planner(narrow, 64), Planner(narrow, 64, original=original("yolov8n"))
+    target = Target(gflops_kept=0.2, params_kept=None)
+    assert parts(free.plan(target))[0] == pytest.approx(0.2, abs=0.005)
+    assert "out of reach" in refusal(bound, target)
+
+
 # Targets that cannot
 
 
@@ -133,7 +281,7 @@ def test_costs_follow_the_image_size_and_the_cut_does_not_miss() -> None:
     ("kept", "name"), [((0.2, 0.99), "yolo26n"), ((0.99, 0.2), "yolo11n"), ((1, 0.5), "yolov8n"), ((0.3, 1), "yolov8n")]
 )
 def test_contradictory_targets(kept: tuple[float, float], name: str) -> None:
-    sentence = refusal(name, Target(gflops_kept=kept[0], params_kept=kept[1]))
+    sentence = refusal(planner(name), Target(gflops_kept=kept[0], params_kept=kept[1]))
     assert sentence.startswith(
         f"Keeping {kept[0]:g} of the GFLOPs and {kept[1]:g} of the parameters contradict each other for this model"
     )
@@ -147,8 +295,9 @@ def test_contradictory_targets(kept: tuple[float, float], name: str) -> None:
 @pytest.mark.parametrize("cost", ["GFLOPs", "parameters"])
 def test_targets_out_of_reach(cost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner_module, "MIN_GROUP_KEPT", 0.75)
+    narrow = Planner(original("yolov8n"), 64)
     kept = (0.3, None) if cost == "GFLOPs" else (None, 0.3)
-    sentence = refusal("yolov8n", Target(gflops_kept=kept[0], params_kept=kept[1]))
+    sentence = refusal(narrow, Target(gflops_kept=kept[0], params_kept=kept[1]))
     found = re.fullmatch(
         rf"Keeping 0\.3 of the {cost} is out of reach: with every layer at its floor of 0\.75 of its channels this "
         r"model keeps (0\.\d+); ask for more than that\.",
@@ -156,7 +305,7 @@ def test_targets_out_of_reach(cost: str, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     assert found
     more = float(found[1]) + 0.005
-    made = planner("yolov8n").plan(
+    made = narrow.plan(
         Target(gflops_kept=more, params_kept=None) if cost == "GFLOPs" else Target(gflops_kept=None, params_kept=more)
     )
     assert parts(made)[cost == "parameters"] == pytest.approx(more, abs=0.005)
