@@ -1,6 +1,8 @@
 """Results side by side: one row a result, as a table, as CSV, and as the rows of the published table.
 
-Changes are against level 0 of the result itself, in percent.
+Changes are against level 0 of the result itself, in percent. The way to a result has three accuracies: after the cut
+("before_recovery"), after recovery and before any training ("no_training"; equal to the first where nothing was
+recovered), and the result's own. All are of the validation images but those that end in "_test".
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ METRICS = ("map50", "map50_95", "precision", "recall")
 ENVIRONMENT = ("processor", "gpu", "torch", "ultralytics", "commit")
 
 # Column -> pandas type, in the order of the CSV. Accuracies are parts of 1; GFLOPs and parameters are of the training
-# graph unless "deployed".
+# graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were.
 COLUMNS = {
     "model": "str",
     "data": "str",
@@ -44,8 +46,19 @@ COLUMNS = {
     "recall_change_pct": "float64",
     "gflops_deployed_change_pct": "float64",
     "params_deployed_change_pct": "float64",
+    "map50_before_recovery": "float64",
+    "map50_95_before_recovery": "float64",
     "map50_no_training": "float64",
+    "map50_no_training_change_pct": "float64",
     "map50_95_no_training": "float64",
+    "map50_95_no_training_change_pct": "float64",
+    "map50_test": "float64",
+    "map50_95_test": "float64",
+    "allocation": "str",
+    "recovery": "str",
+    "calibration_images": "Int64",
+    "steps": "Int64",
+    "classes": "str",
     "gflops_kept_target_pct": "float64",
     "params_kept_target_pct": "float64",
     "epochs_run": "Int64",
@@ -139,7 +152,8 @@ def _row(record: RunRecord) -> dict[str, Cell]:
         "key": record.key,
         **_training(record),
         **_costs(record.costs_original, record.costs),
-        **_metrics(record.metrics_original, record.metrics, record.metrics_pruned),
+        **_metrics(record.metrics_original, record.metrics),
+        **_on_the_way(record),
         **_circumstances(record),
     }
 
@@ -153,6 +167,11 @@ def _training(record: RunRecord) -> dict[str, Cell]:
     return {
         "recipe": spec.recipe,
         "criterion": spec.criterion,
+        "allocation": spec.allocation,
+        "recovery": spec.recovery,
+        "calibration_images": spec.calibration_images,
+        "steps": spec.steps,
+        "classes": _classes(record, spec.classes),
         "seed": spec.seed,
         "epochs": spec.epochs,
         "batch": spec.batch,
@@ -165,6 +184,12 @@ def _training(record: RunRecord) -> dict[str, Cell]:
     }
 
 
+def _classes(record: RunRecord, classes: tuple[int, ...]) -> str | None:
+    """The only classes that were kept, by name where accuracies of each tell them, else by index; None for all."""
+    names = list(record.metrics.per_class)
+    return ", ".join(names if len(names) == len(classes) else map(str, classes)) or None
+
+
 def _costs(original: Costs, costs: Costs) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for name in COSTS:
@@ -174,15 +199,26 @@ def _costs(original: Costs, costs: Costs) -> dict[str, Cell]:
     return cells
 
 
-def _metrics(original: Metrics, metrics: Metrics, pruned: Metrics | None) -> dict[str, Cell]:
+def _metrics(original: Metrics, metrics: Metrics) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for name in METRICS:
         value = getattr(metrics, name)
         cells[name] = _rounded(value, 5)
         cells[f"{name}_change_pct"] = _rounded(change_pct(getattr(original, name), value), 2)
-    if pruned:
-        cells["map50_no_training"] = _rounded(pruned.map50, 5)
-        cells["map50_95_no_training"] = _rounded(pruned.map50_95, 5)
+    return cells
+
+
+def _on_the_way(record: RunRecord) -> dict[str, Cell]:
+    """Accuracies that are not the result's own, as far as they were measured."""
+    untrained = record.metrics_recovered or record.metrics_pruned
+    cells: dict[str, Cell] = {}
+    for name in ("map50", "map50_95"):
+        before = getattr(untrained, name, None)
+        cells[f"{name}_before_recovery"] = _rounded(getattr(record.metrics_pruned, name, None), 5)
+        cells[f"{name}_no_training"] = _rounded(before, 5)
+        change = change_pct(getattr(record.metrics_original, name), before)
+        cells[f"{name}_no_training_change_pct"] = _rounded(change, 2)
+        cells[f"{name}_test"] = _rounded(getattr(record.metrics_test, name, None), 5)
     return cells
 
 

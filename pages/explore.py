@@ -2,70 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import streamlit as st
 
 from cache.comparison import published_table, to_csv
-from cache.record import PlanRecord, RunRecord
+from cache.record import RunRecord
 from cache.store import Store
-from compression.errors import DatasetError
-from compression.levels import LEVELS, target_of
+from compression.levels import LEVELS, ORIGINAL, target_of
 from pages.parts import formats, frame
-from pages.parts.choices import Choices, architecture_of, choices_of
-from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of
+from pages.parts.choices import choices_of
 from pages.parts.heatmap import heatmap, most_cut
-from pages.parts.launch import LaunchOptions, launch_form
+from pages.parts.launch import launch_form
 from pages.parts.legend import legend_html, scale_html
-from pages.parts.outcome import COST_LABELS, HELP, METRIC_LABELS, MetricName, Outcome, cards, deployed, outcome_of
-from pages.parts.planning import PlanQuestion, find_plans, show_planning
+from pages.parts.methods import DEFAULT_MEANS, DEFAULT_METHOD, made_by, planned_by
+from pages.parts.outcome import (
+    COST_LABELS,
+    HELP,
+    METRIC_LABELS,
+    MetricName,
+    Outcome,
+    among_seeds,
+    cards,
+    deployed,
+    on_test_images,
+    on_the_way,
+    outcome_of,
+)
+from pages.parts.planning import show_planning
 from pages.parts.plots import CONFIG, draw_heatmap, draw_tradeoff
-from pages.parts.progress import Subject
 from pages.parts.results import known_dataset_names, open_store
-from pages.parts.runs import show_runs
-from pages.parts.series import CHECKPOINT, Series, series_of
-from pages.parts.source import source_of
-from pages.parts.tradeoff import Neighbours, focus, neighbours_of, tradeoff
+from pages.parts.runs import NEWEST_WANTED, show_runs
+from pages.parts.series import CHECKPOINT, Series, by_label, newest, series_of
+from pages.parts.tradeoff import focus, tradeoff
+from pages.parts.view import View, view_of
 
+_NOT_MEASURED = "nothing measured"
+_CONDITIONS = f"How the model was cut and fine-tuned, as far as it differs from the {DEFAULT_METHOD}: {DEFAULT_MEANS}."
+_SEED = "Of the fine-tuning. Results of one line share it; those of other seeds are drawn as faint points."
+_UNTRAINED = "Show where levels stood after recovery, before any training."
 _WHOLE_FAMILY = "Show every unpruned model of the family, not only the surroundings of the levels."
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What was chosen above the slider; dragging the slider reads nothing of it again.
-
-    Attributes:
-        store: for what changes while the page is open: plans and runs.
-        model: label.
-        data: name of the data set.
-        records: all results of that model on that data set.
-        series: the chosen conditions; None if nothing is measured.
-        neighbours: what the series is compared with.
-        plans: plans of levels that were not measured.
-        question: what to ask the planner; None where the data set's classes are unknown.
-        options: what the form for a run offers; None where the data set is not on this machine.
-        problem: why a run or a plan is not possible here; empty if both are.
-        given_path: of the data set, as the user typed it; empty if he did not.
-        subject: whose runs are shown.
-    """
-
-    store: Store
-    model: str
-    data: str
-    records: list[RunRecord]
-    series: Series | None
-    neighbours: Neighbours
-    plans: dict[int, PlanRecord]
-    question: PlanQuestion | None
-    options: LaunchOptions | None
-    problem: str
-    given_path: str
-    subject: Subject
-
-    @property
-    def unmeasured(self) -> list[int]:
-        """Levels without a result in this series."""
-        return [level for level in LEVELS if self.series is None or level not in self.series.levels]
 
 
 def main() -> None:
@@ -80,8 +56,8 @@ def main() -> None:
     store, records = open_store()
     if not any(record.provenance == "measured" for record in records):
         st.info(
-            "Nothing has been measured yet. Choose a model and a data set: exact costs of each level come from a plan "
-            "in seconds, and the button below starts the first measurement.",
+            "Nothing has been measured yet. Choose a model and a data set: the costs of each level come from a plan in "
+            "seconds, and the button below starts the first measurement.",
             icon=":material/info:",
         )
     view = _choose(store, records)
@@ -90,8 +66,9 @@ def main() -> None:
 
 def _choose(store: Store, records: list[RunRecord]) -> View:
     choices = choices_of(records, known_dataset_names())
-    _tell_unknown_parameters(choices)
-    left, middle, right = st.columns([2, 2, 4])
+    asked = _parameters_of_link()
+    notices = st.container()
+    left, middle, right, outer = st.columns([4, 4, 6, 2])
     model = left.selectbox(
         "Model", choices.models, choices.models.index(choices.model), key="model", bind="query-params"
     )
@@ -102,70 +79,82 @@ def _choose(store: Store, records: list[RunRecord]) -> View:
         key="data",
         bind="query-params",
     )
-    mine = [record for record in records if record.model == model and record.data == data]
-    all_series = series_of(mine)
-    labels = [series.label for series in all_series]
+    all_series = series_of(record for record in records if (record.model, record.data) == (model, data))
+    _turn_to_series(model, data, all_series)
+    labelled = by_label(all_series)
     with right:
-        label = st.selectbox(
-            "Conditions",
-            labels or ["nothing measured"],
-            key="conditions",
-            bind="query-params",
-            disabled=len(labels) < 2,
-        )
-    series = all_series[labels.index(label)] if label in labels else None
-    on_same_data = [record for record in records if record.data == data]
-    return _view(store, model, data, series, mine, on_same_data, architecture_of(model, records))
-
-
-def _view(
-    store: Store,
-    model: str,
-    data: str,
-    series: Series | None,
-    mine: list[RunRecord],
-    on_same_data: list[RunRecord],
-    architecture: str,
-) -> View:
-    neighbours = neighbours_of(architecture, series, on_same_data)
-    imgsz = image_size(data, series, neighbours)
-    source = source_of(series, store.artifact_path)
-    question, options, problem = None, None, ""
-    given = str(st.session_state.get(_path_key(data)) or "").strip()
-    try:
-        found = find_data(data, given, on_same_data)
-    except DatasetError as error:
-        problem = str(error)
-    else:
-        question = plan_question(source, architecture, found, imgsz)
-        options = launch_options(source, architecture, found, imgsz, series)
-    unmeasured = [level for level in LEVELS if series is None or level not in series.levels]
-    return View(
-        store=store,
+        same_conditions = _choose_conditions(labelled)
+    with outer:
+        series = _choose_seed(same_conditions)
+    with notices:
+        _tell_unknown("model", asked.get("model"), choices.models)
+        _tell_unknown("data set", asked.get("data"), choices.datasets)
+        _tell_unknown("conditions", asked.get("conditions"), labelled)
+        _tell_unknown("seed", asked.get("seed"), {str(one.seed) for one in same_conditions})
+    return view_of(
+        store,
+        records,
         model=model,
         data=data,
-        records=mine,
         series=series,
-        neighbours=neighbours,
-        plans=find_plans(store, question, unmeasured) if question else {},
-        question=question,
-        options=options,
-        problem=problem,
-        given_path=given,
-        subject=subject_of(model, data, mine, options),
+        same_conditions=same_conditions,
+        given_path=str(st.session_state.get(_path_key(data)) or "").strip(),
     )
+
+
+def _turn_to_series(model: str, data: str, all_series: list[Series]) -> None:
+    """Show the newest result after a run, and the preferred conditions after another model or data set was chosen."""
+    shown, before = (model, data), st.session_state.get("conditions-are-of")
+    st.session_state["conditions-are-of"] = shown
+    newest_wanted = st.session_state.pop(NEWEST_WANTED, False)
+    if all_series and (newest_wanted or before not in (None, shown)):
+        wanted = newest(all_series) if newest_wanted else all_series[0]
+        st.session_state["conditions"], st.session_state["seed"] = wanted.label, wanted.seed
+
+
+def _choose_conditions(labelled: dict[str, list[Series]]) -> list[Series]:
+    preferred, *others = labelled or [_NOT_MEASURED]
+    label = st.selectbox(
+        "Conditions",
+        [preferred, *sorted(others)],
+        key="conditions",
+        bind="query-params",
+        disabled=len(labelled) < 2,
+        help=_CONDITIONS,
+    )
+    return labelled.get(label, [])
+
+
+def _choose_seed(same_conditions: list[Series]) -> Series | None:
+    by_seed = {series.seed: series for series in same_conditions}
+    seed = st.selectbox(
+        "Seed",
+        list(by_seed),
+        key="seed",
+        bind="query-params",
+        placeholder="none",
+        disabled=len(by_seed) < 2,
+        help=_SEED,
+    )
+    return by_seed.get(seed) if seed is not None else None
 
 
 def _path_key(data: str) -> str:
     return f"path-of-{data}"
 
 
-def _tell_unknown_parameters(choices: Choices) -> None:
+def _parameters_of_link() -> dict[str, str]:
+    """What the address asks for on a visit's first run; later the select boxes write it themselves."""
+    if "link-was-read" in st.session_state:
+        return {}
+    st.session_state["link-was-read"] = True
+    return st.query_params.to_dict()
+
+
+def _tell_unknown(noun: str, asked: str | None, known: Collection[str]) -> None:
     """A link may name what is not here; the select boxes fall back silently, so the page says it."""
-    for name, noun, known in (("model", "model", choices.models), ("data", "data set", choices.datasets)):
-        asked = st.query_params.get(name)
-        if asked is not None and asked not in known:
-            st.warning(f"This link asks for the {noun} “{asked}”, which is not known here; another is shown instead.")
+    if asked is not None and asked not in known:
+        st.warning(f"This link asks for the {noun} “{asked}”, unknown here; other results are shown instead.")
 
 
 @st.fragment
@@ -231,10 +220,23 @@ def _draw_footnote(view: View, outcome: Outcome) -> None:
     if graph:
         parts.append(f"Deployed (fused, one head): {graph}.")
     if outcome.record is not None:
+        _draw_accuracies(view, outcome.record)
         parts.append(_provenance(outcome.record))
     st.caption(" ".join(parts))
     for warning in outcome.warnings:
         st.warning(warning, icon=":material/warning:")
+
+
+def _draw_accuracies(view: View, record: RunRecord) -> None:
+    """What else was measured at this level: on the way to the result, with other seeds, on test images."""
+    assert view.series is not None
+    assert record.level is not None
+    way, seeds = on_the_way(record), among_seeds(record.level, [view.series, *view.other_seeds])
+    if way:
+        st.markdown(f"**mAP50-95 on the way:** {way}")
+    further = [text for text in (seeds, on_test_images(record, view.series.levels.get(ORIGINAL))) if text]
+    if further:
+        st.markdown(f"**Also measured, mAP50-95:** {'; '.join(further)}")
 
 
 def _provenance(record: RunRecord) -> str:
@@ -248,18 +250,19 @@ def _provenance(record: RunRecord) -> str:
 def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
     missing = [one for one in view.unmeasured if one not in view.plans]
     with st.container(border=True, key="unmeasured"):
-        st.subheader(f"Level {level} is not measured yet", anchor=False)
-        if outcome.costs is not None:
-            st.markdown("The costs above and the heatmap below are exact, from the plan. The accuracy needs a run.")
+        conditions = " under these conditions" if view.is_measured_otherwise(level) else ""
+        st.subheader(f"Level {level} is not measured yet{conditions}", anchor=False)
+        if outcome.plan is not None:
+            st.markdown(planned_by(outcome.plan))
         if view.question is not None and missing:
             show_planning(view.store, view.question, missing)
+        if view.problem:
+            st.warning(view.problem, icon=":material/folder_off:")
         if view.options is not None:
             launch_form(level, view.options)
-        else:
-            st.warning(view.problem, icon=":material/folder_off:")
         if view.options is None or view.given_path:
             path = st.text_input(
-                f"Path of the data.yaml of {view.data}", key=_path_key(view.data), persist_state="session"
+                f"Path of the data.yaml of {view.file_of}", key=_path_key(view.data), persist_state="session"
             )
             if (path or "").strip() != view.given_path:
                 st.rerun()
@@ -270,9 +273,19 @@ def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         metric = _choose_metric()
         whole = st.toggle("Whole family", key="family", bind="query-params", help=_WHOLE_FAMILY)
+        untrained = _choose_untrained(view.series)
     planned = outcome.costs if outcome.record is None else None
     data = [
-        tradeoff(view.series, view.neighbours, cost=cost, metric=metric, level=level, planned=planned)
+        tradeoff(
+            view.series,
+            view.neighbours,
+            cost=cost,
+            metric=metric,
+            level=level,
+            planned=planned,
+            untrained=untrained,
+            other_seeds=view.other_seeds,
+        )
         for cost in COST_LABELS
     ]
     if not any(one.measured or one.siblings_published or one.published or one.custom for one in data):
@@ -291,6 +304,12 @@ def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         )
     if any(notes):
         st.caption(" ".join(filter(None, notes)))
+
+
+def _choose_untrained(series: Series | None) -> bool:
+    if series is None or not any(record.metrics_recovered for record in series.compressed):
+        return False
+    return st.toggle("Before training", value=True, key="untrained", bind="query-params", help=_UNTRAINED)
 
 
 def _choose_metric() -> MetricName:
@@ -316,7 +335,8 @@ def _draw_heatmap(view: View, level: int, outcome: Outcome) -> None:
         return
     st.html(scale_html(data))
     st.plotly_chart(draw_heatmap(data, level=level), key="heatmap", config=CONFIG, width="stretch")
-    st.caption(most_cut(outcome.layers) or "This level has no layers to show yet.")
+    how = made_by(outcome.record) if outcome.record else planned_by(outcome.plan) if outcome.plan else ""
+    st.caption(" ".join((most_cut(outcome.layers) or "This level has no layers to show yet.", how)))
 
 
 def _draw_table(view: View, outcome: Outcome) -> None:

@@ -20,7 +20,7 @@ class Choices:
     """What the select boxes offer, and what they show first.
 
     Attributes:
-        models: labels; measured ones first.
+        models: labels; measured ones first, those of which no level and no original was measured last.
         datasets: names; measured ones first.
         model: to begin with.
         data: to begin with.
@@ -47,11 +47,14 @@ def choices_of(records: Iterable[RunRecord], known_datasets: Sequence[str]) -> C
     model, data = max(
         newest, key=lambda pair: (n_measured[pair], pair[1] == BUILT_IN_DATA, newest[pair]), default=FALLBACK
     )
-    ranked = [model for (model, _), _ in n_measured.most_common()] + [record.model for record in measured]
+    ranked = [model for (model, _), _ in n_measured.most_common()]
+    ranked += [record.model for record in measured if record.level is not None]
+    # With targets of their own only, as a study's many peers are.
+    last = [record.model for record in measured]
     on = [data for (_, data), _ in n_measured.most_common()] + [record.data for record in measured]
     published = [record.data for record in records if record.provenance == "published"]
     return Choices(
-        models=tuple(dict.fromkeys((*ranked, *CATALOG))),
+        models=tuple(dict.fromkeys((*ranked, *CATALOG, *last))),
         datasets=tuple(dict.fromkeys((*on, BUILT_IN_DATA, *published, *known_datasets))),
         model=model,
         data=data,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cache.record import RunRecord
+from compression.classes import parse_classes
 from compression.dataset import class_names, data_label
-from compression.errors import DatasetError
+from compression.errors import DatasetError, SpecError
 from compression.shapes import IMAGE_SIZE
 from compression.spec import DEFAULT_IMGSZ
 from pages.parts.choices import BUILT_IN_DATA
@@ -26,11 +27,46 @@ class DataSource:
 
     Attributes:
         argument: a known name, or the path of a data.yaml.
-        nc: number of its classes.
+        names: its classes by index.
+        classes: indices of the only classes that the results are of; none stands for all.
     """
 
     argument: str
-    nc: int
+    names: Mapping[int, str]
+    classes: tuple[int, ...] = ()
+
+    @property
+    def nc(self) -> int:
+        """Number of classes that models here predict."""
+        return len(self.classes or self.names)
+
+    @property
+    def classes_argument(self) -> str:
+        """The classes as the command line takes them; "" for all."""
+        by_name = ",".join(self.names[index] for index in self.classes)
+        # Two classes of one name can only be told apart by index.
+        return by_name if self._is_understood(by_name) else ",".join(map(str, self.classes))
+
+    def _is_understood(self, text: str) -> bool:
+        try:
+            return parse_classes(text, self.names) == self.classes
+        except SpecError:
+            return False
+
+
+def whole_name(data: str, records: Sequence[RunRecord]) -> str:
+    """The data set that results on some of its classes were taken from: "coco" of "coco [person, car]".
+
+    Args:
+        data: name that results are grouped by.
+        records: results on it.
+    """
+    return data.rsplit(" [", 1)[0] if kept_classes(records) else data
+
+
+def kept_classes(records: Sequence[RunRecord]) -> tuple[int, ...]:
+    """Indices of the only classes that the results of one data set are of; none stands for all."""
+    return next((record.spec.classes for record in records if record.spec), ())
 
 
 def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource:
@@ -44,16 +80,20 @@ def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource
     Raises:
         DatasetError: it is nowhere, or the given path is another data set.
     """
-    if given and data_label(given) != data:
-        raise DatasetError(f"{given} is the data set {data_label(given)!r}, not {data!r}; give the path of {data!r}.")
+    whole, classes = whole_name(data, records), kept_classes(records)
+    if given and data_label(given) != whole:
+        raise DatasetError(f"{given} is the data set {data_label(given)!r}, not {whole!r}; give the path of {whole!r}.")
     earlier = [record.spec.data_source for record in records if record.spec and record.spec.data_source]
-    for candidate in [given] if given else [data, *dict.fromkeys(reversed(earlier))]:
+    for candidate in [given] if given else [whole, *dict.fromkeys(reversed(earlier))]:
         try:
-            return DataSource(argument=candidate, nc=len(class_names(candidate)))
+            names = class_names(candidate)
         except DatasetError:
             if given:
                 raise
-    raise DatasetError(f"The data set {data!r} is not on this machine; give the path of its data.yaml.")
+            continue
+        if set(classes) <= names.keys():
+            return DataSource(argument=candidate, names=names, classes=classes)
+    raise DatasetError(f"The data set {whole!r} is not on this machine; give the path of its data.yaml.")
 
 
 def image_size(data: str, series: Series | None, neighbours: Neighbours) -> int:
@@ -66,9 +106,24 @@ def image_size(data: str, series: Series | None, neighbours: Neighbours) -> int:
     return IMAGE_SIZE if data == BUILT_IN_DATA else DEFAULT_IMGSZ
 
 
-def plan_question(source: Source | None, architecture: str, found: DataSource, imgsz: int) -> PlanQuestion:
-    """What to ask the planner."""
-    return PlanQuestion(source=plan_source(source, architecture), data=found.argument, nc=found.nc, imgsz=imgsz)
+def plan_question(
+    source: Source | None, architecture: str, found: DataSource, imgsz: int, original: Source | None
+) -> PlanQuestion | None:
+    """What to ask the planner.
+
+    Args:
+        source: the weights that runs start from.
+        architecture: catalog name of the model's architecture.
+        found: the data set.
+        imgsz: side of the square input, pixels.
+        original: checkpoint of the measured original.
+
+    Returns:
+        None where a model of some classes is not on this machine: only its own checkpoint has their outputs alone.
+    """
+    if not found.classes:
+        return PlanQuestion(source=plan_source(source, architecture), data=found.argument, nc=found.nc, imgsz=imgsz)
+    return PlanQuestion(source=original, data=None, nc=found.nc, imgsz=imgsz) if original else None
 
 
 def launch_options(
@@ -76,21 +131,25 @@ def launch_options(
 ) -> LaunchOptions:
     """A form that begins with the conditions of the series."""
     models = {source.model: ""} if source else sources_without_results(architecture)
-    key = hashlib.sha256(f"{architecture}|{found.argument}|{series and series.label}".encode()).hexdigest()[:8]
-    if series is None:
-        return LaunchOptions(key=key, models=models, data=found.argument, imgsz=imgsz)
+    shown = series and (series.label, series.seed)
+    key = hashlib.sha256(f"{architecture}|{found.argument}|{found.classes}|{shown}".encode()).hexdigest()[:8]
+    blank = LaunchOptions(
+        key=key, models=models, data=found.argument, names=found.names, classes=found.classes_argument, imgsz=imgsz
+    )
+    # An original alone was neither cut nor fine-tuned, which is no hint at how to.
+    if series is None or not series.compressed:
+        return blank
     spec = series.spec
-    return LaunchOptions(
-        key=key,
-        models=models,
-        data=found.argument,
-        imgsz=imgsz,
-        # An original alone was measured without training, which is no hint at how long to fine-tune.
-        **({"epochs": spec.epochs} if spec.epochs else {}),
+    return replace(
+        blank,
+        # A series without training is no hint at how long to train.
+        epochs=spec.epochs or blank.epochs,
         patience=spec.patience,
         batch=spec.batch,
         seed=spec.seed,
         recipe=spec.recipe,
+        method=spec.method,
+        steps=spec.steps,
     )
 
 
@@ -103,4 +162,5 @@ def subject_of(model: str, data: str, records: Sequence[RunRecord], options: Lau
         data=data,
         weights=frozenset([*left, *(spec.weights_sha256 for spec in specs if spec.weights_sha256)]),
         arguments=frozenset([*options.models, options.data]) if options else frozenset(),
+        classes=options.classes if options else "",
     )

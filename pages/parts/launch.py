@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import streamlit as st
 
+from compression.classes import parse_classes
+from compression.errors import SpecError
 from compression.jobs import local
-from compression.spec import DEFAULT_BATCH, DEFAULT_EPOCHS, DEFAULT_PATIENCE, DEFAULT_SEED, RecipeName, parse_recipe
+from compression.spec import (
+    DEFAULT_BATCH,
+    DEFAULT_CALIBRATION_IMAGES,
+    DEFAULT_EPOCHS,
+    DEFAULT_PATIENCE,
+    DEFAULT_RECIPE,
+    DEFAULT_SEED,
+    CutMethod,
+    RecipeName,
+)
+from pages.parts.methods import ALLOCATIONS, CRITERIA, RECIPES, RECOVERIES
 
-_RECIPES: dict[str, str] = {
-    "standard": "standard: Ultralytics' defaults for fine-tuning",
-    "plain": "plain: no augmentation at all, as published",
-}
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +34,24 @@ class LaunchOptions:
         key: tells the form's fields from those of another model, data set or series.
         models: MODEL as the command line takes it -> what it means; one or more.
         data: DATA as the command line takes it.
+        names: classes of that data set by index.
+        classes: the only classes that results here are of, as the command line takes them; "" for all.
         imgsz: to begin with, and so on.
     """
 
     key: str
     models: dict[str, str]
     data: str
+    names: Mapping[int, str] = field(default_factory=dict)
+    classes: str = ""
     imgsz: int
     epochs: int = DEFAULT_EPOCHS
     patience: int = DEFAULT_PATIENCE
     batch: int = DEFAULT_BATCH
     seed: int = DEFAULT_SEED
-    recipe: RecipeName = "standard"
+    recipe: RecipeName = DEFAULT_RECIPE
+    method: CutMethod = field(default_factory=CutMethod)
+    steps: int = 1
 
 
 def launch_form(level: int, options: LaunchOptions) -> None:
@@ -45,11 +61,20 @@ def launch_form(level: int, options: LaunchOptions) -> None:
         submitted = st.form_submit_button(f"Measure level {level}", type="primary", icon=":material/play_arrow:")
     if submitted:
         try:
+            _check_classes(request, options)
             local.start_run(request)
+        except SpecError as error:
+            st.error(str(error), icon=":material/error:")
         except OSError as error:
             st.error(f"The run cannot be started: {error}.", icon=":material/error:")
         else:
             st.rerun()
+
+
+def _check_classes(request: local.RunRequest, options: LaunchOptions) -> None:
+    """A name that is mistyped is told at once; all else the run checks itself."""
+    if request.classes:
+        parse_classes(request.classes, options.names)
 
 
 def _fields(level: int, options: LaunchOptions) -> local.RunRequest:
@@ -64,13 +89,12 @@ def _fields(level: int, options: LaunchOptions) -> local.RunRequest:
     batch = third.number_input("Batch", 1, 4096, options.batch, key=f"b-{key}", help="Images a training step.")
     seed = fourth.number_input("Seed", 0, 2**31 - 1, options.seed, key=f"s-{key}")
     left, right = st.columns(2)
-    recipes = list(get_args(RecipeName))
-    recipe = left.selectbox(
-        "Recipe", recipes, recipes.index(options.recipe), format_func=lambda name: _RECIPES[name], key=f"r-{key}"
-    )
+    with left:
+        recipe = _choose("Recipe of the fine-tuning", RECIPES, options.recipe, f"r-{key}")
     device = right.text_input(
         "Device", placeholder="chosen by itself", key=f"d-{key}", help="cpu, 0 for the first GPU, or 0,1 for two."
     )
+    method, steps, classes = _advanced_fields(options)
     return local.RunRequest(
         model=model,
         data=options.data,
@@ -80,9 +104,59 @@ def _fields(level: int, options: LaunchOptions) -> local.RunRequest:
         imgsz=imgsz,
         batch=batch,
         seed=seed,
-        recipe=parse_recipe(recipe),
+        recipe=recipe,
+        criterion=method.criterion,
+        allocation=method.allocation,
+        recovery=method.recovery,
+        calibration_images=method.calibration_images,
+        steps=steps,
+        classes=classes.strip(),
         device=device.strip(),
     )
+
+
+def _advanced_fields(options: LaunchOptions) -> tuple[CutMethod, int, str]:
+    """How to cut, in how many rounds, and which classes to keep."""
+    key, method = options.key, options.method
+    with st.expander("How it is cut"):
+        left, right = st.columns(2)
+        with left:
+            criterion = _choose("Criterion: channels are ranked by", CRITERIA, method.criterion, f"c-{key}")
+            recovery = _choose("Recovery before training", RECOVERIES, method.recovery, f"y-{key}")
+        with right:
+            allocation = _choose("Allocation: the cut is shared out by", ALLOCATIONS, method.allocation, f"a-{key}")
+            first, second = st.columns(2)
+            # A method that looks at no images has 0 of them, which no other method could work with.
+            images = method.calibration_images or DEFAULT_CALIBRATION_IMAGES
+            calibration_images = first.number_input(
+                "Images looked at",
+                1,
+                100_000,
+                images,
+                key=f"n-{key}",
+                help="At most so many training images are looked at by criterion and recovery, where they need any.",
+            )
+            steps = second.number_input(
+                "Steps", 1, 100, options.steps, key=f"t-{key}", help="Cut and fine-tune in so many rounds."
+            )
+        classes = st.text_input(
+            "Only these classes",
+            options.classes,
+            placeholder="all",
+            disabled=bool(options.classes),
+            key=f"k-{key}",
+            help="Names or indices with commas between them. The result is listed under a data set of its own.",
+        )
+    chosen = CutMethod(
+        criterion=criterion, allocation=allocation, recovery=recovery, calibration_images=calibration_images
+    )
+    return chosen, steps, classes
+
+
+def _choose(label: str, choices: Mapping[Name, str], first: Name, key: str) -> Name:
+    """A select box that says what each choice means."""
+    names = list(choices)
+    return st.selectbox(label, names, names.index(first), format_func=lambda name: f"{name}: {choices[name]}", key=key)
 
 
 def _described(name: str, options: LaunchOptions) -> str:

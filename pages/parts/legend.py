@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from pages.parts.heatmap import Heatmap
-from pages.parts.plots import ACCENT, FAINTEST, NEUTRAL, PUBLISHED
+from pages.parts.plots import ACCENT, FAINT, FAINTEST, NEUTRAL, PUBLISHED
 from pages.parts.tradeoff import Tradeoff
 
 
@@ -14,8 +14,10 @@ def legend_html(data: Tradeoff) -> str:
     entries = [
         (data.measured, _line(ACCENT, "", _dot(ACCENT)), "measured levels, 0 = original"),
         (data.chosen, _ring(ACCENT), "chosen level"),
+        (data.untrained, _faint(_line(ACCENT, "2 3", _dot(ACCENT, 3.5))), "recovered, before any training"),
+        (data.other_seeds, _faint(_dot(ACCENT, 3)), "other seeds"),
         (data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
-        (data.custom, _square(ACCENT), "custom targets, measured"),
+        (data.custom, _square(ACCENT), "custom targets, measured; % of GFLOPs kept"),
         (data.siblings, _line(NEUTRAL, "6 3", _dot(NEUTRAL)), "unpruned siblings, measured"),
         (data.siblings_published, _line(NEUTRAL, "2 3", _diamond(NEUTRAL)), "unpruned siblings, published"),
         (data.published, _diamond(PUBLISHED), "compressed, published"),
@@ -46,8 +48,12 @@ def _line(colour: str, dashes: str, marker: str) -> str:
     return f'<path d="M1 7H29" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>{marker}'
 
 
-def _dot(colour: str) -> str:
-    return f'<circle cx="15" cy="7" r="4" fill="{colour}"/>'
+def _dot(colour: str, radius: float = 4) -> str:
+    return f'<circle cx="15" cy="7" r="{radius}" fill="{colour}"/>'
+
+
+def _faint(drawing: str) -> str:
+    return f'<g opacity="{FAINT}">{drawing}</g>'
 
 
 def _ring(colour: str) -> str:

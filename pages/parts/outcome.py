@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +45,7 @@ class Outcome:
         layers: one row a layer; empty if unknown.
         warnings: what the reader of the figures must know, a sentence each.
         record: the measurement, if there is one.
+        plan: the plan, where that is all there is.
     """
 
     level: int
@@ -55,6 +56,7 @@ class Outcome:
     layers: tuple[LayerRow, ...] = ()
     warnings: tuple[str, ...] = ()
     record: RunRecord | None = None
+    plan: PlanRecord | None = None
 
 
 def outcome_of(level: int, series: Series | None, plan: PlanRecord | None) -> Outcome:
@@ -82,6 +84,7 @@ def outcome_of(level: int, series: Series | None, plan: PlanRecord | None) -> Ou
         metrics_original=original,
         layers=plan.layers,
         warnings=plan.warnings,
+        plan=plan,
     )
 
 
@@ -153,3 +156,52 @@ def deployed(outcome: Outcome) -> str | None:
         f"{formats.gflops(before.gflops_deployed)} → {formats.gflops(after.gflops_deployed)} GFLOPs, "
         f"{formats.params(before.params_deployed)} → {formats.params(after.params_deployed)} parameters"
     )
+
+
+def on_the_way(record: RunRecord) -> str | None:
+    """One line from the original to the result, mAP50-95 after each step; None where only both ends are known.
+
+    "original 0.530 → cut 0.213 (-59.8%) → recovered, no training yet 0.462 (-12.8%) → fine-tuned 0.531 (+0.2%)"
+    """
+    original = record.metrics_original.map50_95
+    trained = record.spec is not None and record.spec.epochs > 0
+    steps = [
+        ("cut", record.metrics_pruned),
+        ("recovered, no training yet", record.metrics_recovered),
+        ("fine-tuned", record.metrics if trained else None),
+    ]
+    measured = [(name, metrics.map50_95) for name, metrics in steps if metrics is not None]
+    if [name for name, _ in measured] in ([], ["fine-tuned"]):
+        return None
+    written = [f"original {formats.accuracy(original)}"]
+    for name, value in measured:
+        change = formats.change(original, value)
+        written.append(f"{name} {formats.accuracy(value)}" + (f" ({change})" if change else ""))
+    return " → ".join(written)
+
+
+def among_seeds(level: int, same_conditions: Sequence[Series]) -> str | None:
+    """mAP50-95 of each seed at a level, "seeds 0, 1, 2: 0.531, 0.528, 0.534"; None where there is only one."""
+    found = {one.seed: one.levels[level].metrics.map50_95 for one in same_conditions if level in one.levels}
+    if len(found) < 2:
+        return None
+    seeds = ", ".join(str(seed) for seed in sorted(found))
+    return f"seeds {seeds}: {', '.join(formats.accuracy(found[seed]) for seed in sorted(found))}"
+
+
+def on_test_images(record: RunRecord, original: RunRecord | None) -> str | None:
+    """mAP50-95 on images that chose nothing, "test images 0.509, original 0.511 (-0.4%)"; None if not measured.
+
+    Args:
+        record: the result.
+        original: that of level 0; None if there is none.
+    """
+    if record.metrics_test is None:
+        return None
+    after = record.metrics_test.map50_95
+    text = f"test images {formats.accuracy(after)}"
+    if original is None or original.metrics_test is None:
+        return text
+    before = original.metrics_test.map50_95
+    change = formats.change(before, after)
+    return f"{text}, original {formats.accuracy(before)}" + (f" ({change})" if change else "")

@@ -21,13 +21,13 @@ class PlanQuestion:
 
     Attributes:
         source: the model.
-        data: DATA as the command line takes it.
-        nc: number of classes of that data set.
+        data: DATA as the command line takes it; None where the model has the wanted classes already.
+        nc: number of classes that it shall predict.
         imgsz: side of the square input, pixels.
     """
 
     source: Source
-    data: str
+    data: str | None
     nc: int
     imgsz: int
 

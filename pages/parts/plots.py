@@ -2,7 +2,8 @@
 
 Every colour reads on a light and on a dark background, because a figure is built before the browser's theme is known;
 texts and grid lines are left to Streamlit's theme. Blue, orange and grey stay apart for colour-blind readers, and
-shape tells the same: measured points are filled circles, published ones hollow diamonds.
+shape tells the same: measured points are filled circles, published ones hollow diamonds. What is measured but not the
+result itself, before training or with another seed, is smaller and fainter.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ ACCENT = "#3B7DDD"
 ACCENT_RGB = "59,125,221"
 PUBLISHED = "#D9730D"
 NEUTRAL = "#8A93A0"
+
+# Opacity of points that are measured but not the result.
+FAINT = 0.65
 
 # Opacity of a layer that keeps everything, in the heatmap.
 FAINTEST = 0.07
@@ -44,8 +48,10 @@ def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     )
     _add_siblings(figure, "Unpruned siblings, measured", data.siblings, dash="dash", symbol="circle")
     _add_siblings(figure, "Unpruned siblings, published", data.siblings_published, dash="dot", symbol="diamond-open")
+    _add_untrained(figure, data)
+    _add_points(figure, "Other seeds, measured", data.other_seeds, ACCENT, "circle", size=6, opacity=FAINT, text="")
     _add_measured(figure, data)
-    _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square")
+    _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square", text="bottom center")
     _add_points(figure, "Compressed, published", data.published, PUBLISHED, "diamond-open", size=13)
     _add_chosen(figure, data)
     return figure
@@ -55,6 +61,23 @@ def _add_siblings(figure: go.Figure, name: str, points: Sequence[Point], *, dash
     # Under the rising line there is room for long names, but not to the right of the last one.
     labels = ["bottom right"] * (len(points) - 1) + ["top left"]
     _add_line(figure, name, points, NEUTRAL, dash=dash, symbol=symbol, labels=labels)
+
+
+def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
+    name = "Before training, measured"
+    if data.untrained:
+        # The original is where the line starts, and has a marker of its own.
+        sizes = [0, *[7] * (len(data.untrained) - 1)]
+        figure.add_scatter(
+            **_columns(data.untrained),
+            mode="lines+markers",
+            name=name,
+            line={"color": ACCENT, "width": 1.5, "dash": "dot"},
+            marker={"color": ACCENT, "size": sizes, "symbol": "circle"},
+            opacity=FAINT,
+            hovertemplate=_HOVER,
+        )
+    _add_points(figure, f"{name}, custom", data.custom_untrained, ACCENT, "square", size=7, opacity=FAINT, text="")
 
 
 def _add_measured(figure: go.Figure, data: Tradeoff) -> None:
@@ -106,15 +129,24 @@ def _add_line(
 
 
 def _add_points(
-    figure: go.Figure, name: str, points: Sequence[Point], colour: str, symbol: str, *, size: int = 9
+    figure: go.Figure,
+    name: str,
+    points: Sequence[Point],
+    colour: str,
+    symbol: str,
+    *,
+    size: int = 9,
+    opacity: float = 1,
+    text: str = "top left",
 ) -> None:
     if points:
         figure.add_scatter(
             **_columns(points),
-            mode="markers+text",
+            mode="markers+text" if text else "markers",
             name=name,
+            opacity=opacity,
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 2, "color": colour}},
-            textposition="top left",
+            textposition=text or None,
             textfont={"color": colour, "size": 13},
             hovertemplate=_HOVER,
         )

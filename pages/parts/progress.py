@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cache.record import Progress, RunStatus
 from compression.jobs.local import Job
+from compression.levels import ORIGINAL
 from compression.models import model_label
 from pages.parts import formats
+from pages.parts.methods import method_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,20 +20,24 @@ class RunView:
     """One run as a page shows it.
 
     Attributes:
-        title: which level of which model.
+        title: which level, and on which data set where that is not the page's.
         state: about to register itself, at work, or over without a result.
         line: what it does now, or why it failed.
         fraction: part of the stage that is done; None where the stage does not tell.
+        how: method and seed, in a few words; empty where the run has not told them yet.
         log_file: its output, for the tail of a failed run.
         job: its process, if this server started it.
+        elsewhere: its result is listed under another data set.
     """
 
     title: str
     state: Literal["starting", "running", "failed"]
     line: str
     fraction: float | None = None
+    how: str = ""
     log_file: Path | None = None
     job: Job | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +49,14 @@ class Subject:
         data: name of the data set.
         weights: hashes of weights that this model's results started from; a run may name them by a path.
         arguments: MODEL and DATA as this page passes them to a run.
+        classes: the only classes that its results are of, as this page passes them to a run; "" for all.
     """
 
     model: str
     data: str
     weights: frozenset[str]
     arguments: frozenset[str]
+    classes: str = ""
 
 
 def run_views(
@@ -66,11 +74,11 @@ def run_views(
     known = [status for status in statuses if status.pid in own or _is_status_of(status, subject)]
     registered = {status.pid for status in known}
     waiting = [job for job in own.values() if job.pid not in registered]
-    running = [_running(status) for status in known if status.state == "running"]
-    starting = [_starting(job) for job in waiting if job.exit_code() is None]
-    refused = [_refused(job) for job in waiting if job.exit_code() not in (None, 0)]
+    running = [_running(status, subject) for status in known if status.state == "running"]
+    starting = [_starting(job, subject) for job in waiting if job.exit_code() is None]
+    refused = [_refused(job, subject) for job in waiting if job.exit_code() not in (None, 0)]
     failed = [
-        _failed(status, own.get(status.pid))
+        _failed(status, own.get(status.pid), subject)
         for status in _latest_of_each_level(known)
         if status.state == "failed" and (status.pid in own or status.spec.level in unmeasured)
     ]
@@ -79,7 +87,10 @@ def run_views(
 
 def _is_job_of(job: Job, subject: Subject) -> bool:
     request = job.request
-    return request is not None and request.model in subject.arguments and request.data in subject.arguments
+    if request is None or not {request.model, request.data} <= subject.arguments:
+        return False
+    # A run on some classes can be started from the page of all of them, and is told there too.
+    return subject.classes in ("", request.classes)
 
 
 def _is_status_of(status: RunStatus, subject: Subject) -> bool:
@@ -90,22 +101,36 @@ def _is_status_of(status: RunStatus, subject: Subject) -> bool:
 
 def _latest_of_each_level(statuses: Sequence[RunStatus]) -> list[RunStatus]:
     """A failure that a later run of the level has made good, or that a later run repeats, is no news."""
-    latest: dict[int | None, RunStatus] = {}
+    latest: dict[tuple[int | None, str], RunStatus] = {}
     for status in statuses:
-        latest.setdefault(status.spec.level, status)
+        latest.setdefault((status.spec.level, status.spec.data), status)
     return list(latest.values())
 
 
-def _title(level: int | None) -> str:
-    if level is None:
-        return "Custom target"
-    return "The original" if level == 0 else f"Level {level}"
+def _heading(level: int | None, data: str, subject: Subject) -> dict[str, Any]:
+    """Title of a run, and whether its result is listed under another data set than the page's; fields of a RunView."""
+    name = {None: "Custom target", ORIGINAL: "The original"}.get(level, f"Level {level}")
+    elsewhere = data != subject.data
+    return {"title": f"{name} on {data}" if elsewhere else name, "elsewhere": elsewhere}
 
 
-def _running(status: RunStatus) -> RunView:
+def _heading_of_status(status: RunStatus, subject: Subject) -> dict[str, Any]:
+    spec = status.spec
+    how = f"{method_label(spec)}, seed {spec.seed}" if spec.level != ORIGINAL else ""
+    return {**_heading(spec.level, spec.data, subject), "how": how}
+
+
+def _heading_of_job(job: Job, subject: Subject) -> dict[str, Any]:
+    request = job.request
+    assert request is not None, "a run without a request"
+    data = subject.data if request.classes == subject.classes else f"{subject.data} [{request.classes}]"
+    return _heading(request.level, data, subject)
+
+
+def _running(status: RunStatus, subject: Subject) -> RunView:
     progress = status.progress
     return RunView(
-        title=_title(status.spec.level),
+        **_heading_of_status(status, subject),
         state="running",
         line=progress_line(progress),
         fraction=min(progress.epoch / progress.epochs, 1.0) if progress.epochs else None,
@@ -124,18 +149,16 @@ def progress_line(progress: Progress) -> str:
     return " · ".join(parts)
 
 
-def _starting(job: Job) -> RunView:
-    assert job.request is not None, "a run without a request"
-    return RunView(title=_title(job.request.level), state="starting", line="Starting the process", job=job)
+def _starting(job: Job, subject: Subject) -> RunView:
+    return RunView(**_heading_of_job(job, subject), state="starting", line="Starting the process", job=job)
 
 
-def _refused(job: Job) -> RunView:
-    assert job.request is not None, "a run without a request"
+def _refused(job: Job, subject: Subject) -> RunView:
     line = job.last_line() or "The process ended before it could say why."
-    return RunView(title=_title(job.request.level), state="failed", line=line, log_file=job.log_file, job=job)
+    return RunView(**_heading_of_job(job, subject), state="failed", line=line, log_file=job.log_file, job=job)
 
 
-def _failed(status: RunStatus, job: Job | None) -> RunView:
+def _failed(status: RunStatus, job: Job | None, subject: Subject) -> RunView:
     log_file = job.log_file if job else Path(status.log_file) if status.log_file else None
     line = status.message or "The run failed."
-    return RunView(title=_title(status.spec.level), state="failed", line=line, log_file=log_file, job=job)
+    return RunView(**_heading_of_status(status, subject), state="failed", line=line, log_file=log_file, job=job)

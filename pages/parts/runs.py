@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 import streamlit as st
@@ -37,29 +38,37 @@ def _draw(store: Store, subject: Subject, unmeasured: Collection[int]) -> None:
 
 def _note_endings(subject: Subject, views: list[RunView]) -> None:
     """Once a run is over, let the whole page read its result; a failure needs no more than its own box."""
+    working = Counter(view.elsewhere for view in views if view.state != "failed")
     n_failed = sum(view.state == "failed" for view in views)
-    n_working = len(views) - n_failed
-    counters = f"runs-of-{subject.model}-on-{subject.data}"
-    before_working, before_failed = st.session_state.get(counters, (0, 0))
-    st.session_state[counters] = (n_working, n_failed)
-    if n_working < before_working:
-        st.session_state[NEWEST_WANTED] = n_failed == before_failed
+    noted = f"runs-of-{subject.model}-on-{subject.data}"
+    before, before_failed = st.session_state.get(noted, (Counter(), 0))
+    st.session_state[noted] = (working, n_failed)
+    if working.total() < before.total():
+        st.session_state[NEWEST_WANTED] = n_failed == before_failed and working[False] < before[False]
         st.rerun()
 
 
 def _draw_working(view: RunView) -> None:
-    st.markdown(f"**{view.title} is being measured.** It goes on when you close this page.")
-    st.progress(view.fraction or 0.0, text=view.line)
+    st.markdown(f"**{_plain(view.title)} is being measured.**{_how(view)} It goes on when you close this page.")
+    if view.fraction is None:
+        # An empty bar would say that nothing was done yet.
+        st.markdown(f":material/hourglass_empty: {_plain(view.line)}")
+    else:
+        st.progress(view.fraction, text=view.line)
 
 
 def _draw_failed(view: RunView, number: int) -> None:
-    st.error(f"**{view.title} was not measured.** {_plain(view.line)}", icon=":material/error:")
+    st.error(f"**{_plain(view.title)} was not measured.**{_how(view)} {_plain(view.line)}", icon=":material/error:")
     lines = local.tail(view.log_file) if view.log_file else []
     if lines:
         with st.expander("End of its log"):
             st.code("\n".join(lines), language=None, wrap_lines=True)
     if view.job is not None:
         st.button("Dismiss", key=f"dismiss-{number}", on_click=local.forget, args=(view.job,))
+
+
+def _how(view: RunView) -> str:
+    return f" {_plain(view.how).capitalize()}." if view.how else ""
 
 
 def _plain(text: str) -> str:

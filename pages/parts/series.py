@@ -9,29 +9,38 @@ from dataclasses import dataclass
 from cache.record import RunRecord
 from compression.levels import LEVELS, ORIGINAL
 from compression.spec import RunSpec
+from pages.parts.methods import DEFAULT_METHOD, method_label
 
 CHECKPOINT = "checkpoint"
+ORIGINAL_ONLY = "original only"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Measured results of one model on one data set under one set of conditions.
+    """Measured results of one model on one data set under one set of conditions and with one seed.
 
     Attributes:
-        label: what distinguishes it, for a select box: "320 px · standard · 20 epochs · seed 0 · e2e".
+        label: its conditions, as far as they differ from the default method and from those of other series; series
+            that share it differ in their seed only.
+        seed: of the fine-tuning.
         levels: the newest record of each measured level, 0 to 5.
         custom: records with a target of their own, which have no place on the slider.
     """
 
     label: str
+    seed: int
     levels: dict[int, RunRecord]
     custom: tuple[RunRecord, ...] = ()
 
     @property
     def any_record(self) -> RunRecord:
         """Some record of the series, for what all of them share; a compressed one, if there is one."""
-        compressed = [record for level, record in self.levels.items() if level != ORIGINAL]
-        return (compressed or list(self.custom) or list(self.levels.values()))[0]
+        return (self.compressed or list(self.levels.values()))[0]
+
+    @property
+    def compressed(self) -> list[RunRecord]:
+        """All records but that of the original, by level, custom targets last."""
+        return [*(record for level, record in sorted(self.levels.items()) if level != ORIGINAL), *self.custom]
 
     @property
     def spec(self) -> RunSpec:
@@ -43,11 +52,20 @@ class Series:
         """How many of the levels 1 to 5 were measured."""
         return sum(level in self.levels for level in LEVELS)
 
+    @property
+    def _rank(self) -> tuple[bool, int, str]:
+        is_default = bool(self.compressed) and method_label(self.spec) == DEFAULT_METHOD
+        return (is_default, self.n_measured, self.any_record.created)
+
 
 def series_of(records: Iterable[RunRecord]) -> list[Series]:
-    """Group the measured records of one model and data set; most measured levels first, then the newest.
+    """Group the measured records of one model and data set.
 
     Originals join every series that was cut from their weights; where none was, they are a series of their own.
+
+    Returns:
+        The default method first, then what has most measured levels, then the newest. Series of one label follow each
+        other, the one with most levels first, then by seed.
     """
     compressed: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
     originals: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
@@ -61,26 +79,37 @@ def series_of(records: Iterable[RunRecord]) -> list[Series]:
     groups = [[*originals.get(_basis(group[0]), []), *group] for group in compressed.values()]
     cut = {_basis(group[0]) for group in compressed.values()}
     groups += [group for basis, group in originals.items() if basis not in cut]
-    return sorted(_named(groups), key=lambda one: (one.n_measured, one.any_record.created), reverse=True)
+    all_series = sorted(_named(groups), key=lambda one: (-one.n_measured, one.seed))
+    best = {label: max(one._rank for one in alike) for label, alike in by_label(all_series).items()}
+    return sorted(all_series, key=lambda one: (best[one.label], one.label), reverse=True)
+
+
+def by_label(all_series: Iterable[Series]) -> dict[str, list[Series]]:
+    """The series of each label in their order: the same conditions with one seed or several."""
+    labelled: dict[str, list[Series]] = defaultdict(list)
+    for one in all_series:
+        labelled[one.label].append(one)
+    return dict(labelled)
 
 
 def newest(all_series: Sequence[Series]) -> Series:
-    """The series with the latest result."""
-    return max(all_series, key=lambda one: max(record.created for record in (*one.levels.values(), *one.custom)))
+    """The series with the latest result; originals count only where they stand alone, as several series share one."""
+    return max(all_series, key=lambda one: max(record.created for record in one.compressed or one.levels.values()))
 
 
 def _conditions(record: RunRecord) -> tuple[object, ...]:
     """Everything of the spec that decides the result, but the level and what follows from it."""
     spec = _spec(record)
-    return (*_basis(record), spec.recipe, spec.criterion, spec.epochs, spec.patience, spec.batch, spec.seed)
+    training = (spec.recipe, spec.steps, spec.epochs, spec.patience, spec.batch, spec.seed)
+    return (*_basis(record), spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, *training)
 
 
 def _basis(record: RunRecord) -> tuple[object, ...]:
     """What an original shares with the models that were cut from it: weights, data, image size and head."""
     spec = _spec(record)
     weights = spec.weights_sha256
-    if record.level == ORIGINAL:
-        # An original that was trained from random weights is cut as the checkpoint that it left.
+    if record.level == ORIGINAL and spec.epochs:
+        # An original that was trained for the data set is cut as the checkpoint that it left.
         left = (artifact.sha256 for artifact in record.artifacts if artifact.name == CHECKPOINT)
         weights = next(left, weights)
     return (weights, spec.data_fingerprint, record.imgsz, record.head)
@@ -92,14 +121,20 @@ def _spec(record: RunRecord) -> RunSpec:
 
 
 def _named(groups: list[list[RunRecord]]) -> list[Series]:
-    short = [_label(group) for group in groups]
-    alike = {label: [group for group, own in zip(groups, short, strict=True) if own == label] for label in short}
+    """Each group with a label that only groups of other seeds share."""
+    methods = [_method(group) for group in groups]
+    circumstances = _differing([_circumstances(group) for group in groups])
+    short = [" · ".join((method, *said)) for method, said in zip(methods, circumstances, strict=True)]
+    details = [_details(group) for group in groups]
     result = []
-    for group, label in zip(groups, short, strict=True):
+    for group, label, own in zip(groups, short, details, strict=True):
+        alike = [other for other, its_label in zip(details, short, strict=True) if its_label == label]
+        further = [text for place, text in enumerate(own) if any(other[place] != text for other in alike)]
         by_date = sorted(group, key=lambda record: record.created)
         result.append(
             Series(
-                label=" · ".join((label, *_distinction(group, alike[label]))),
+                label=" · ".join((label, *further)),
+                seed=_spec(group[-1]).seed,
                 levels={record.level: record for record in by_date if record.level is not None},
                 custom=tuple(record for record in by_date if record.level is None),
             )
@@ -107,23 +142,35 @@ def _named(groups: list[list[RunRecord]]) -> list[Series]:
     return result
 
 
-def _label(group: list[RunRecord]) -> str:
+def _method(group: list[RunRecord]) -> str:
     # The last one is compressed, if any is.
+    return ORIGINAL_ONLY if group[-1].level == ORIGINAL else method_label(_spec(group[-1]))
+
+
+def _circumstances(group: list[RunRecord]) -> tuple[str, ...]:
+    """What is told of every group as soon as one differs; "" where it means nothing."""
     record, spec = group[-1], _spec(group[-1])
-    if record.level == ORIGINAL:
-        return f"{record.imgsz} px · original only · {record.head}"
-    epochs = f"{spec.epochs} epoch{'s' * (spec.epochs != 1)}"
-    return f"{record.imgsz} px · {spec.recipe} · {epochs} · seed {spec.seed} · {record.head}"
+    trained = record.level != ORIGINAL and spec.epochs > 0
+    epochs = f"{spec.epochs} epoch{'s' * (spec.epochs != 1)}" if trained else ""
+    return (epochs, f"{record.imgsz} px", record.head)
 
 
-def _distinction(group: list[RunRecord], alike: list[list[RunRecord]]) -> list[str]:
-    """What else tells a series from those of the same short label."""
-    details = [_details(other) for other in alike]
-    return [text for place, text in enumerate(_details(group)) if any(other[place] != text for other in details)]
+def _differing(rows: list[tuple[str, ...]]) -> list[list[str]]:
+    """Of each row the texts in whose place some row has another one."""
+    varied = [len({*column} - {""}) > 1 for column in zip(*rows, strict=True)]
+    return [[text for text, varies in zip(row, varied, strict=True) if varies and text] for row in rows]
 
 
 def _details(group: list[RunRecord]) -> tuple[str, ...]:
+    """What tells groups apart that are alike in method and circumstances."""
     spec = _spec(group[-1])
     weights = f"weights {spec.weights_sha256[:8]}" if spec.weights_sha256 else "random weights"
     data = f"data {spec.data_fingerprint[:8]}"
-    return (f"batch {spec.batch}", f"patience {spec.patience}", spec.criterion, weights, data)
+    return (
+        f"batch {spec.batch}",
+        f"patience {spec.patience}",
+        f"recipe {spec.recipe}",
+        f"{spec.calibration_images} images",
+        weights,
+        data,
+    )

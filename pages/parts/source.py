@@ -38,14 +38,20 @@ def source_of(series: Series | None, artifact_path: Callable[[RunRecord], Path |
     if series is None:
         return None
     spec = series.spec
-    original = series.levels.get(ORIGINAL)
+    original = original_checkpoint(series, artifact_path)
+    given = Source(model=spec.model, weights_sha256=spec.weights_sha256) if Path(spec.model).is_file() else None
+    # The original of some classes was cut out of the file that was given, and its weights are no longer those.
+    return (given or original) if spec.classes else (original or given)
+
+
+def original_checkpoint(series: Series | None, artifact_path: Callable[[RunRecord], Path | None]) -> Source | None:
+    """The checkpoint of a series' original; None where none was measured, or it is not on this machine."""
+    original = series.levels.get(ORIGINAL) if series else None
     checkpoint = artifact_path(original) if original else None
-    if original is not None and checkpoint is not None:
-        sha256 = next(item.sha256 for item in original.artifacts if item.name == CHECKPOINT)
-        return Source(model=str(checkpoint), weights_sha256=sha256)
-    if Path(spec.model).is_file():
-        return Source(model=spec.model, weights_sha256=spec.weights_sha256)
-    return None
+    if original is None or checkpoint is None:
+        return None
+    sha256 = next(item.sha256 for item in original.artifacts if item.name == CHECKPOINT)
+    return Source(model=str(checkpoint), weights_sha256=sha256)
 
 
 def sources_without_results(architecture: str) -> dict[str, str]:

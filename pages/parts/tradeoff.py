@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,12 @@ from cache.record import Costs, Metrics, RunRecord
 from compression.levels import ORIGINAL
 from compression.models import CATALOG
 from pages.parts import formats
+from pages.parts.methods import method_label
 from pages.parts.outcome import COST_LABELS, METRIC_LABELS, CostName, MetricName
 from pages.parts.series import Series
+
+# A target that keeps everything: what the fine-tuning alone does to the original.
+UNCUT = "uncut"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,11 @@ class Tradeoff:
         measured: levels of the series in order of level, the original first.
         chosen: the point of the chosen level, if measured.
         planned_x: cost of the chosen level where only that is known.
+        untrained: the original, then the levels after recovery and before any training, in order of level; empty where
+            none was measured so.
         custom: measured models with a target of their own.
+        custom_untrained: the same after recovery and before any training.
+        other_seeds: results under the same conditions with other seeds.
         siblings: unpruned models of the family, measured alike, by rising cost.
         siblings_published: the same as published.
         published: compressed models of this architecture as published.
@@ -53,7 +61,10 @@ class Tradeoff:
     measured: tuple[Point, ...] = ()
     chosen: Point | None = None
     planned_x: float | None = None
+    untrained: tuple[Point, ...] = ()
     custom: tuple[Point, ...] = ()
+    custom_untrained: tuple[Point, ...] = ()
+    other_seeds: tuple[Point, ...] = ()
     siblings: tuple[Point, ...] = ()
     siblings_published: tuple[Point, ...] = ()
     published: tuple[Point, ...] = ()
@@ -159,6 +170,8 @@ def tradeoff(
     metric: MetricName,
     level: int,
     planned: Costs | None = None,
+    untrained: bool = True,
+    other_seeds: Sequence[Series] = (),
 ) -> Tradeoff:
     """The data of one scatter plot.
 
@@ -169,15 +182,22 @@ def tradeoff(
         metric: of the vertical axis.
         level: the chosen one, 1 to 5.
         planned: costs of the chosen level where it was not measured.
+        untrained: whether to show where the levels stood before training.
+        other_seeds: series that differ from this one in nothing but the seed.
     """
     measured = _series_points(series, cost, metric) if series else {}
+    custom = series.custom if series else ()
+    before = _untrained_points(series.levels.values() if series and untrained else (), cost, metric)
     return Tradeoff(
         cost=cost,
         metric=metric,
         measured=tuple(measured.values()),
         chosen=measured.get(level),
         planned_x=_cost(planned, cost) if planned and level not in measured else None,
-        custom=_points(series.custom, cost, metric) if series else (),
+        untrained=(*(measured[level] for level in measured if level == ORIGINAL), *before) if before else (),
+        custom=_points(custom, cost, metric),
+        custom_untrained=_untrained_points(custom if untrained else (), cost, metric),
+        other_seeds=_points((record for other in other_seeds for record in other.compressed), cost, metric),
         siblings=_sibling_points(neighbours.siblings, cost, metric, unlabelled=series),
         siblings_published=_sibling_points(neighbours.siblings_published, cost, metric),
         published=_points(neighbours.published, cost, metric),
@@ -198,6 +218,21 @@ def _points(records: Iterable[RunRecord], cost: CostName, metric: MetricName) ->
     return tuple(point for point in points if point is not None)
 
 
+def _untrained_points(records: Iterable[RunRecord], cost: CostName, metric: MetricName) -> tuple[Point, ...]:
+    """Where records stood after recovery, before any training, by rising level; custom targets as they come."""
+    points = []
+    for record in sorted(records, key=lambda record: record.level or 0):
+        x, y = _cost(record.costs, cost), getattr(record.metrics_recovered, metric, None)
+        if x is not None and y is not None and _was_trained(record):
+            points.append(Point(x=x, y=y, text="", hover=_untrained_hover(record)))
+    return tuple(points)
+
+
+def _was_trained(record: RunRecord) -> bool:
+    """Whether fine-tuning stands between recovery and result; otherwise both are the same point."""
+    return record.spec is not None and record.spec.epochs > 0
+
+
 def _sibling_points(
     records: Iterable[RunRecord], cost: CostName, metric: MetricName, unlabelled: Series | None = None
 ) -> tuple[Point, ...]:
@@ -212,7 +247,8 @@ def focus(data: Tradeoff) -> Range | None:
 
     Larger siblings cost several times as much, and would press the levels into a corner.
     """
-    points = [*data.measured, *data.custom, *data.published]
+    measured = [*data.measured, *data.untrained, *data.custom, *data.custom_untrained, *data.other_seeds]
+    points = [*measured, *data.published]
     if not points:
         return None
     own_x = [point.x for point in points] + ([data.planned_x] if data.planned_x is not None else [])
@@ -261,18 +297,44 @@ def _cost(costs: Costs, cost: CostName) -> float | None:
 def _text(record: RunRecord) -> str:
     if record.provenance == "published" and record.level != ORIGINAL:
         return f"level {record.level}"
-    return "custom" if record.level is None else str(record.level)
+    return _target_text(record) if record.level is None else str(record.level)
+
+
+def _target_text(record: RunRecord) -> str:
+    """What a custom target keeps: "40%" of the GFLOPs, "60% params" where those are free; an uncut model says so."""
+    if record.spec is None:
+        return "custom"
+    gflops, params = record.spec.target.gflops_kept, record.spec.target.params_kept
+    if gflops is None:
+        return f"{100 * (params or 1):g}% params"
+    return f"{100 * gflops:g}%" if gflops < 1 or (params or 1) < 1 else UNCUT
 
 
 def _hover(record: RunRecord) -> str:
-    step = {None: "custom target", ORIGINAL: "original"}.get(record.level, f"level {record.level}")
-    lines = [f"<b>{record.model}, {step}</b> ({record.provenance})", *_figures(record.costs, record.metrics)]
+    lines = [f"<b>{record.model}, {_step(record)}</b> ({record.provenance})", *_figures(record.costs, record.metrics)]
     lines.append(_conditions_line(record))
     if record.level != ORIGINAL:
         lines += _changes(record)
+    if record.metrics_test is not None:
+        lines.append(f"on test images: mAP50-95 {formats.accuracy(record.metrics_test.map50_95)}")
     if record.source:
         lines.append(f"source: {record.source}")
     return "<br>".join(lines)
+
+
+def _untrained_hover(record: RunRecord) -> str:
+    assert record.metrics_recovered is not None
+    lines = [f"<b>{record.model}, {_step(record)}</b> after recovery, before any training"]
+    lines += [*_figures(record.costs, record.metrics_recovered), _conditions_line(record)]
+    change = formats.change(record.metrics_original.map50_95, record.metrics_recovered.map50_95)
+    return "<br>".join([*lines, *([f"against the original: mAP50-95 {change}"] if change else [])])
+
+
+def _step(record: RunRecord) -> str:
+    if record.level is None:
+        kept = _target_text(record)
+        return f"custom target ({kept})" if kept != UNCUT else "original, fine-tuned alike"
+    return "original" if record.level == ORIGINAL else f"level {record.level}"
 
 
 def _figures(costs: Costs, metrics: Metrics) -> list[str]:
@@ -290,7 +352,7 @@ def _known(value: float | None) -> str:
 def _conditions_line(record: RunRecord) -> str:
     parts = [f"{record.imgsz} px", f"{record.head} head"]
     if record.spec is not None and record.level != ORIGINAL:
-        parts += [f"{record.spec.recipe} recipe", f"{record.spec.epochs} epochs", f"seed {record.spec.seed}"]
+        parts += [method_label(record.spec), f"{record.spec.epochs} epochs", f"seed {record.spec.seed}"]
     parts += [f"{name} {value}" for name, value in record.published_training.items()]
     return ", ".join(parts)
 

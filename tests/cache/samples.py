@@ -51,7 +51,7 @@ def make_spec(**changes: Any) -> RunSpec:
 
 
 def make_record(spec: RunSpec | None = None, **changes: Any) -> RunRecord:
-    """A measured result: GFLOPs 2.0 -> 1.5, parameters 1,000,000 -> 760,000, mAP50-95 0.8 -> 0.6."""
+    """A measured result: GFLOPs 2.0 -> 1.5, parameters 1,000,000 -> 760,000, mAP50-95 0.8 -> 0.004 -> 0.5 -> 0.6."""
     spec = spec or make_spec()
     record = RunRecord(
         key=spec.key,
@@ -67,6 +67,8 @@ def make_record(spec: RunSpec | None = None, **changes: Any) -> RunRecord:
         metrics_original=Metrics(map50=0.9, map50_95=0.8, precision=0.75, recall=0.5, per_class={"disc": 0.8}),
         metrics=Metrics(map50=0.81, map50_95=0.6, precision=0.75, recall=0.55, per_class={"disc": 0.6}),
         metrics_pruned=Metrics(map50=0.0123456, map50_95=0.004, precision=0.1, recall=0.2),
+        metrics_recovered=Metrics(map50=0.75, map50_95=0.5, precision=0.7, recall=0.5),
+        metrics_test=Metrics(map50=0.8, map50_95=0.59, precision=0.7, recall=0.5),
         created="2026-05-22T10:00:00+00:00",
         spec=spec,
         layers=(LAYER,),

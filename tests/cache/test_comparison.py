@@ -41,8 +41,8 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "data": "shapes",
         "level": 5,
         "provenance": "measured",
-        "recipe": "standard",
-        "criterion": "l2",
+        "recipe": "cosine",
+        "criterion": "obs",
         "seed": 3,
         "epochs": 30,
         "imgsz": 320,
@@ -63,8 +63,18 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "recall_change_pct": 10.0,
         "gflops_deployed_change_pct": -25.0,
         "params_deployed_change_pct": -20.0,
-        "map50_no_training": 0.01235,
-        "map50_95_no_training": 0.004,
+        "map50_before_recovery": 0.01235,
+        "map50_95_before_recovery": 0.004,
+        "map50_no_training": 0.75,
+        "map50_no_training_change_pct": -16.67,
+        "map50_95_no_training": 0.5,
+        "map50_95_no_training_change_pct": -37.5,
+        "map50_test": 0.8,
+        "map50_95_test": 0.59,
+        "allocation": "budget",
+        "recovery": "least_squares",
+        "calibration_images": 256,
+        "steps": 1,
         "gflops_kept_target_pct": 78.0,
         "params_kept_target_pct": 75.0,
         "epochs_run": 2,
@@ -83,8 +93,53 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "key": make_spec().key,
     }
     assert row[list(expected)].to_dict() == expected
-    assert row.drop(list(expected)).index.tolist() == ["gpu", "ultralytics", "source"]
-    assert row[["gpu", "ultralytics", "source"]].isna().all()
+    assert row.drop(list(expected)).index.tolist() == ["classes", "gpu", "ultralytics", "source"]
+    assert row[["classes", "gpu", "ultralytics", "source"]].isna().all()
+
+
+WAY = [
+    "map50_before_recovery",
+    "map50_95_before_recovery",
+    "map50_no_training",
+    "map50_no_training_change_pct",
+    "map50_95_no_training",
+    "map50_95_no_training_change_pct",
+]
+
+
+def test_where_nothing_was_recovered_the_cut_is_what_training_begins_with() -> None:
+    spec = make_spec(criterion="l2", allocation="uniform", recovery="none", calibration_images=0, recipe="standard")
+    row = comparison([make_record(spec, metrics_recovered=None, metrics_test=None)]).iloc[0]
+    # 0.0123456 of 0.9 and 0.004 of 0.8 are left.
+    assert row[WAY].tolist() == [0.01235, 0.004, 0.01235, -98.63, 0.004, -99.5]
+    assert row[["map50_test", "map50_95_test"]].isna().all()
+
+
+def test_several_steps_have_no_accuracy_before_training() -> None:
+    record = make_record(make_spec(steps=3), metrics_pruned=None, metrics_recovered=None)
+    row = comparison([record]).iloc[0]
+    assert row["steps"] == 3
+    assert row[WAY].isna().all()
+
+
+def test_a_result_of_before_these_fields_shows_what_was_done_then() -> None:
+    values = make_record(make_spec(criterion="l2", recipe="standard")).to_dict()
+    for field in ("allocation", "recovery", "calibration_images", "steps", "classes"):
+        del values["spec"][field]
+    for field in ("metrics_recovered", "metrics_test"):
+        del values[field]
+    row = comparison([RunRecord.from_dict(values)]).iloc[0]
+    method = ["criterion", "allocation", "recovery", "calibration_images", "steps", "recipe"]
+    assert row[method].tolist() == ["l2", "uniform", "none", 0, 1, "standard"]
+    assert pd.isna(row["classes"])
+
+
+def test_kept_classes_are_named_where_the_accuracies_name_them() -> None:
+    named = replace(make_record().metrics, per_class={"person": 0.6, "car": 0.5})
+    spec = make_spec(classes=(0, 2), data="coco [person, car]")
+    rows = comparison([make_record(spec, metrics=named), make_record(spec)])
+    assert rows["classes"].tolist() == ["person, car", "0, 2"]
+    assert rows["data"].tolist() == ["coco [person, car]"] * 2
 
 
 def test_numbers_are_rounded() -> None:
@@ -101,7 +156,20 @@ def test_a_published_row_names_its_training_and_leaves_the_rest_empty(aiminify: 
     row = _read(to_csv([aiminify])).iloc[0]
     assert (row["provenance"], row["recipe"], row["epochs"]) == ("published", "plain", 100)
     assert (row["gflops_change_pct"], row["params_change_pct"], row["map50_95_change_pct"]) == (-22.37, -25.0, -10.08)
-    empty = ["criterion", "seed", "gflops_deployed", "params_deployed", "epochs_run", "duration_s", "created"]
+    empty = [
+        "criterion",
+        *WAY,
+        "allocation",
+        "recovery",
+        "steps",
+        "classes",
+        "seed",
+        "gflops_deployed",
+        "params_deployed",
+        "epochs_run",
+        "duration_s",
+        "created",
+    ]
     assert row[empty].isna().all()
 
 
@@ -110,10 +178,18 @@ def test_the_original_of_a_compressed_result_is_no_row_of_its_own(aiminify: RunR
 
 
 def test_level_0_has_changed_by_nothing() -> None:
-    record = make_record(level=0, costs=make_record().costs_original, metrics=make_record().metrics_original)
+    original = make_record()
+    record = make_record(
+        level=0,
+        costs=original.costs_original,
+        metrics=original.metrics_original,
+        metrics_pruned=None,
+        metrics_recovered=None,
+    )
     row = comparison([record]).iloc[0]
-    changes = [name for name in COLUMNS if name.endswith("_change_pct")]
+    changes = [name for name in COLUMNS if name.endswith("_change_pct") and "no_training" not in name]
     assert len(changes) == 8
+    assert row[WAY].isna().all()
     assert (row[changes] == 0).all()
 
 
@@ -134,7 +210,8 @@ def test_a_custom_target_has_no_level_and_says_what_it_kept() -> None:
 
 
 def test_the_csv_reopens_to_the_same_numbers(aiminify: RunRecord) -> None:
-    records = [make_record(), make_record(make_spec(level=None), metrics_pruned=None), aiminify, *load_published()]
+    custom = make_record(make_spec(level=None, classes=(0, 2)), metrics_pruned=None, metrics_recovered=None)
+    records = [make_record(), custom, aiminify, *load_published()]
     table, reopened = comparison(records), _read(to_csv(records))
     assert list(reopened.columns) == list(table.columns)
     for name in COLUMNS:
@@ -146,7 +223,8 @@ def test_the_csv_reopens_to_the_same_numbers(aiminify: RunRecord) -> None:
 
 def test_whole_numbers_stay_whole_beside_empty_cells(aiminify: RunRecord) -> None:
     lines = to_csv([make_record(make_spec(level=None)), aiminify]).decode().split("\n")
-    assert lines[1].startswith("my-yolo26n,shapes,,measured,standard,l2,3,30,320,e2e,1.5,-25.0,1.2,760000,")
+    assert lines[1].startswith("my-yolo26n,shapes,,measured,cosine,obs,3,30,320,e2e,1.5,-25.0,1.2,760000,")
+    assert ",budget,least_squares,256,1,," in lines[1]
     assert lines[2].startswith("yolo26s,coco,5,published,plain,,,100,640,e2e,17.7,-22.37,,7500000,")
 
 

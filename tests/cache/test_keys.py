@@ -31,6 +31,12 @@ def test_a_run_has_the_same_key_wherever_its_files_lie(same: dict[str, Any]) -> 
         {"imgsz": 640},
         {"batch": 16},
         {"seed": 4},
+        {"criterion": "taylor"},
+        {"allocation": "uniform"},
+        {"recovery": "none"},
+        {"calibration_images": 64},
+        {"steps": 3},
+        {"classes": (0, 2)},
     ],
 )
 def test_what_decides_the_result_decides_the_key(change: dict[str, Any]) -> None:

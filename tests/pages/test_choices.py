@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache.record import RunRecord
+from compression.dataset import class_names
 from compression.errors import DatasetError
+from compression.spec import CutMethod, Target
 from pages.parts.choices import architecture_of, choices_of
-from pages.parts.conditions import find_data, image_size, launch_options, subject_of
+from pages.parts.conditions import (
+    DataSource,
+    find_data,
+    image_size,
+    launch_options,
+    plan_question,
+    subject_of,
+    whole_name,
+)
 from pages.parts.series import series_of
-from pages.parts.source import Source, plan_source, source_of
+from pages.parts.source import Source, original_checkpoint, plan_source, source_of
 from pages.parts.tradeoff import Neighbours
 from tests import factories
 
@@ -32,6 +44,13 @@ def test_with_nothing_measured_everything_can_still_be_chosen() -> None:
     assert (choices.model, choices.data) == ("yolo26n", "shapes")
     assert len(choices.models) == 15
     assert choices.datasets == ("shapes", "coco8")
+
+
+def test_models_with_targets_of_their_own_only_come_last() -> None:
+    whole = factories.spec(None, target=Target(gflops_kept=1.0, params_kept=1.0), model="peer.pt")
+    peer = replace(factories.record(5), model="peer", level=None, spec=whole, key=whole.key)
+    choices = choices_of([peer, *_on("shapes", (0,))], [])
+    assert (choices.models[0], choices.models[-1]) == ("yolo26n", "peer")
 
 
 def test_architecture_of_a_label() -> None:
@@ -60,11 +79,28 @@ def test_or_from_the_catalog_while_the_plan_needs_no_weights() -> None:
     assert plan_source(None, "yolo26n") == Source(model="yolo26n.yaml", weights_sha256=None)
     options = launch_options(None, "yolo26n", find_data("shapes", "", []), 320, series)
     assert list(options.models) == ["yolo26n.pt", "yolo26n.yaml"]
-    assert (options.epochs, options.seed, options.recipe, options.imgsz) == (20, 0, "standard", 320)
+    assert (options.epochs, options.seed, options.recipe, options.imgsz) == (20, 0, "cosine", 320)
 
 
-def test_an_untrained_original_does_not_suggest_zero_epochs() -> None:
-    (series,) = series_of([factories.record(0, spec=factories.spec(0, epochs=0))])
+def test_the_form_begins_with_the_conditions_of_the_series() -> None:
+    method = CutMethod(criterion="taylor", allocation="global", recovery="none", calibration_images=64, seed=2)
+    spec = factories.spec(3, recipe="distill", steps=3, batch=8, patience=9, **asdict(method))
+    (series,) = series_of([factories.record(3, spec=spec)])
+    options = launch_options(None, "yolo26n", find_data("shapes", "", []), 320, series)
+    assert (options.method, options.recipe, options.steps) == (method, "distill", 3)
+    assert (options.batch, options.patience, options.seed) == (8, 9, 2)
+
+
+def test_an_original_alone_suggests_the_default_method() -> None:
+    cut_by_nothing = {"criterion": "l2", "allocation": "uniform", "recovery": "none", "calibration_images": 0}
+    spec = factories.spec(0, epochs=0, recipe="standard", **cut_by_nothing)
+    (series,) = series_of([factories.record(0, spec=spec)])
+    options = launch_options(None, "yolo26n", find_data("shapes", "", []), 320, series)
+    assert (options.method, options.recipe, options.epochs) == (CutMethod(), "cosine", 100)
+
+
+def test_a_series_without_training_does_not_suggest_zero_epochs() -> None:
+    (series,) = series_of([factories.record(3, spec=factories.spec(3, epochs=0))])
     assert launch_options(None, "yolo26n", find_data("shapes", "", []), 320, series).epochs == 100
 
 
@@ -94,6 +130,62 @@ def test_data_that_is_nowhere_or_another(tmp_path: Path) -> None:
         find_data("cells", str(file), [])
     with pytest.raises(DatasetError, match="no data set"):
         find_data("cells", str(tmp_path / "nowhere.yaml"), [])
+
+
+SOME = "shapes [disc, star]"
+
+
+def _on_some_classes(levels: tuple[int, ...] = (0, 3), **changes: Any) -> list[RunRecord]:
+    """Results on two of the built-in classes, as a run on this machine leaves them."""
+    conditions = {"data": SOME, "data_source": "shapes", "classes": (0, 2), **changes}
+    return [factories.record(level, spec=factories.spec(level, **conditions)) for level in levels]
+
+
+def test_results_on_some_classes_are_of_the_whole_data_set() -> None:
+    found = find_data(SOME, "", _on_some_classes())
+    names = class_names("shapes")
+    assert (found.argument, found.classes, found.nc) == ("shapes", (0, 2), 2)
+    assert found.classes_argument == f"{names[0]},{names[2]}"
+    # As they are handed on, without a path of the machine that measured them.
+    assert find_data(SOME, "", _on_some_classes(data_source=SOME)) == found
+    assert whole_name(SOME, _on_some_classes()) == "shapes"
+    assert whole_name("my [own] data", [factories.record(1)]) == "my [own] data"
+
+
+def test_the_path_of_some_classes_is_that_of_all(tmp_path: Path) -> None:
+    records = _on_some_classes(data="cells [red]", data_source="cells [red]", classes=(0,))
+    with pytest.raises(DatasetError, match="The data set 'cells' is not on this machine"):
+        find_data("cells [red]", "", records)
+    file = tmp_path / "cells.yaml"
+    file.write_text("train: a\nval: b\nnames: [red, white]\n", encoding="utf-8")
+    assert find_data("cells [red]", str(file), records).classes_argument == "red"
+
+
+def test_classes_of_one_name_are_told_by_index() -> None:
+    assert DataSource(argument="x", names={0: "1", 1: "0", 2: "2"}, classes=(1, 2)).classes_argument == "0,2"
+    twins = {0: "cell", 1: "cell", 2: "disc"}
+    assert DataSource(argument="x", names=twins, classes=(1, 2)).classes_argument == "1,2"
+    assert DataSource(argument="x", names=twins).classes_argument == ""
+
+
+def test_a_run_on_some_classes_starts_from_what_was_given_and_a_plan_from_its_original(tmp_path: Path) -> None:
+    given, left = tmp_path / "mine.pt", tmp_path / "left.pt"
+    given.write_bytes(b"weights")
+    records = _on_some_classes(model=str(given), epochs=0)
+    records[0] = factories.with_checkpoint(records[0], b"less", "ef" * 32)
+    (series,) = series_of(records)
+    source = source_of(series, lambda record: left)
+    original = original_checkpoint(series, lambda record: left)
+    assert source == Source(model=str(given), weights_sha256="ab" * 32)
+    assert original == Source(model=str(left), weights_sha256="ef" * 32)
+
+    found = find_data(SOME, "", records)
+    question = plan_question(source, "yolo26n", found, 320, original)
+    assert question is not None
+    assert (question.source, question.data, question.nc) == (original, None, 2)
+    assert plan_question(source, "yolo26n", found, 320, None) is None
+    options = launch_options(source, "yolo26n", found, 320, series)
+    assert (options.data, options.classes, list(options.models)) == ("shapes", found.classes_argument, [str(given)])
 
 
 def test_runs_are_known_by_the_weights_that_they_start_from() -> None:

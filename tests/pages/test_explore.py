@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -13,8 +15,13 @@ from streamlit.testing.v1 import AppTest
 
 from cache.record import RunRecord
 from cache.store import Store, plan_key
+from compression.dataset import class_names
 from compression.jobs import local
+from compression.levels import LEVELS
+from compression.spec import Target
 from pages.parts import results
+from pages.parts.runs import NEWEST_WANTED
+from pages.parts.view import WITHOUT_WEIGHTS
 from tests import factories
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +72,8 @@ def test_with_results() -> None:
         "Recall": "0.764",
     }
     assert [metric.delta for metric in page.metric][:3] == ["-5.0%", "-4.0%", "-13.2%"]
+    # Nothing was recovered, so there is nothing to show of it.
+    assert [toggle.label for toggle in page.toggle] == ["Whole family"]
     page.slider(key="level").set_value(5).run()
     assert _cards(page)["mAP50-95"] == "0.620"
     assert page.table[0].value["Compressed"].tolist() == ["1.19", "1,929,210", "0.790", "0.620", "0.770", "0.700"]
@@ -72,9 +81,97 @@ def test_with_results() -> None:
 
 def test_the_view_is_in_the_address() -> None:
     _save(*factories.series(), *factories.series((1, 2), seed=1))
-    page = _open(level="2", conditions="320 px · standard · 20 epochs · seed 1 · e2e")
+    _save(*factories.series((2,), steps=3))
+    page = _open(level="2", seed="1")
     assert page.slider(key="level").value == 2
-    assert page.selectbox(key="conditions").value == "320 px · standard · 20 epochs · seed 1 · e2e"
+    assert (page.selectbox(key="conditions").value, page.selectbox(key="seed").value) == ("default method", 1)
+    page = _open(level="2", conditions="3 steps")
+    assert (page.selectbox(key="conditions").value, page.selectbox(key="seed").value) == ("3 steps", 0)
+
+
+def _study() -> list[RunRecord]:
+    """Many conditions, of which the default has most seeds and the results of before have most levels."""
+    of_before: dict[str, Any] = {
+        "criterion": "l2",
+        "allocation": "uniform",
+        "recovery": "none",
+        "calibration_images": 0,
+    }
+    half = factories.spec(None, target=Target(gflops_kept=0.4, params_kept=None))
+    custom = replace(factories.record(5), level=None, spec=half, key=half.key)
+    variants: list[dict[str, Any]] = [
+        {"criterion": criterion, "allocation": allocation}
+        for criterion in ("l1", "l2", "taylor", "fisher", "random")
+        for allocation in ("uniform", "budget")
+    ]
+    return [
+        *factories.series(recipe="standard", **of_before),
+        *(record for seed in (0, 1, 2) for record in factories.series((3, 5), seed=seed)),
+        *(record for changes in variants for record in factories.series((5,), **changes)),
+        custom,
+    ]
+
+
+def test_of_many_conditions_the_default_method_is_shown_first() -> None:
+    _save(*_study())
+    page = _open(level="5")
+    assert not page.exception
+    conditions, seeds = page.selectbox(key="conditions"), page.selectbox(key="seed")
+    assert (conditions.value, seeds.value, seeds.options) == ("default method", 0, ["0", "1", "2"])
+    assert conditions.options[1:5] == [
+        "criterion fisher",
+        "criterion fisher, allocation uniform",
+        "criterion l1",
+        "criterion l1, allocation uniform",
+    ]
+    assert len(conditions.options) == 12
+    assert any("seeds 0, 1, 2: 0.620, 0.620, 0.620" in text.value for text in page.markdown)
+    conditions.set_value("criterion taylor, allocation uniform").run()
+    assert not page.exception
+    assert page.selectbox(key="seed").options == ["0"]
+    assert _cards(page)["mAP50-95"] == "0.620"
+    page.slider(key="level").set_value(1).run()
+    assert page.subheader[0].value == "Level 1 is not measured yet under these conditions"
+
+
+def test_another_data_set_begins_with_its_own_preferred_conditions() -> None:
+    _save(*_study(), *factories.series((1,), data="cells", steps=3), *factories.series((1, 2), data="cells"))
+    page = _open(data="shapes", conditions="criterion taylor")
+    page.selectbox(key="data").set_value("cells").run()
+    page.selectbox(key="conditions").set_value("3 steps").run()
+    page.selectbox(key="data").set_value("shapes").run()
+    assert page.selectbox(key="conditions").value == "default method"
+    assert not page.warning
+
+
+def test_the_page_turns_to_the_result_of_a_run_that_has_ended() -> None:
+    _save(*factories.series(), *factories.series((1,), seed=1, steps=3))
+    page = _open(level="1")
+    assert page.selectbox(key="conditions").value == "default method"
+    _save(factories.record(2, spec=factories.spec(2, steps=3), created="2027-01-01T00:00:00+00:00"))
+    page.session_state[NEWEST_WANTED] = True
+    page.run()
+    assert (page.selectbox(key="conditions").value, page.selectbox(key="seed").value) == ("3 steps", 0)
+
+
+def test_accuracy_before_training_and_on_test_images_is_told() -> None:
+    _save(
+        factories.record(
+            5,
+            metrics_pruned=factories.metrics(5, 0.3),
+            metrics_recovered=factories.metrics(5, 0.64),
+            metrics_test=factories.metrics(5, 0.7),
+        )
+    )
+    page = _open(level="5")
+    texts = [text.value for text in page.markdown]
+    assert (
+        "**mAP50-95 on the way:** original 0.720 → cut 0.200 (-72.2%) → recovered, no training yet 0.540 (-25.0%) "
+        "→ fine-tuned 0.620 (-13.9%)"
+    ) in texts
+    assert "**Also measured, mAP50-95:** test images 0.600" in texts
+    assert page.toggle(key="untrained").value
+    assert any("Channels ranked by obs, allocation budget" in text.value for text in page.caption)
 
 
 def test_a_link_names_model_and_data_set() -> None:
@@ -86,10 +183,17 @@ def test_a_link_names_model_and_data_set() -> None:
 
 def test_a_link_to_what_is_not_here_is_said() -> None:
     _save(*factories.series())
-    page = _open(model="yolo99z", data="nowhere", level="77")
+    page = _open(model="yolo99z", data="nowhere", level="77", conditions="by magic", seed="9")
     assert not page.exception
-    assert ["yolo99z" in warning.value or "nowhere" in warning.value for warning in page.warning] == [True, True]
+    assert [warning.value.split("; ")[0] for warning in page.warning] == [
+        "This link asks for the model “yolo99z”, unknown here",
+        "This link asks for the data set “nowhere”, unknown here",
+        "This link asks for the conditions “by magic”, unknown here",
+        "This link asks for the seed “9”, unknown here",
+    ]
     assert (page.selectbox(key="model").value, page.selectbox(key="data").value) == ("yolo26n", "shapes")
+    page.slider(key="level").set_value(5).run()
+    assert (page.selectbox(key="conditions").value, page.selectbox(key="seed").value) == ("default method", 0)
 
 
 def test_warnings_of_a_result_are_shown() -> None:
@@ -108,6 +212,97 @@ def test_a_level_that_was_not_measured_shows_its_plan() -> None:
     assert (cards["mAP50-95"], cards["GFLOPs"], cards["Parameters"]) == ("not measured", "1.25", "2.06 M")
     assert page.metric[0].delta == "original 0.720"
     assert any("Measure level 4" in button.label for button in page.button)
+    said = (
+        "Planned without looking at images (ranked by l2, allocation uniform): the costs hold, but a run ranks channels "
+        "on the training images and may cut other layers."
+    )
+    assert said in [text.value for text in page.markdown]
+    assert any(said in text.value for text in page.caption)
+
+
+def test_a_plan_of_another_width_is_not_taken_for_one_of_this_model() -> None:
+    narrow = replace(factories.costs(0, 0.5), gflops=0.7)
+    spec = factories.spec(None, target=Target(gflops_kept=1.0, params_kept=1.0))
+    store = _save(
+        replace(factories.record(5), level=None, spec=spec, key=spec.key, costs_original=narrow, costs=narrow)
+    )
+    for level in LEVELS:
+        store.save_plan(plan_key("yolo26n.yaml", None, 10, 320, level), factories.plan(level))
+    page = _open(level="4")
+    assert not page.exception
+    assert _cards(page)["GFLOPs"] == "unknown"
+    assert page.warning[0].value == WITHOUT_WEIGHTS
+    assert any("Measure level 4" in button.label for button in page.button)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[local.RunRequest]:
+    """What the page asks to be run."""
+    requests: list[local.RunRequest] = []
+    monkeypatch.setattr(local, "start_run", requests.append)
+    return requests
+
+
+def _start(page: AppTest) -> AppTest:
+    return next(button for button in page.button if "Measure level" in button.label).click().run()
+
+
+def _field(page: AppTest, kind: str, letter: str) -> Any:
+    (field,) = [field for field in page.get(kind) if str(field.key).startswith(f"{letter}-")]
+    return field
+
+
+def test_a_run_is_asked_for_by_the_default_method(asked: list[local.RunRequest]) -> None:
+    page = _start(_open(level="3"))
+    assert not page.exception
+    (request,) = asked
+    assert request == local.RunRequest(
+        model="yolo26n.pt", data="shapes", level=3, epochs=100, patience=100, imgsz=320, batch=16, seed=0
+    )
+    assert (request.recipe, request.criterion, request.allocation, request.recovery) == (
+        *("cosine", "obs", "budget", "least_squares"),
+    )
+    recipes = _field(page, "selectbox", "r").options
+    assert [recipe.split(":")[0] for recipe in recipes] == ["cosine", "distill", "standard", "plain"]
+
+
+def test_a_run_is_asked_for_with_what_was_chosen(asked: list[local.RunRequest]) -> None:
+    page = _open(level="2")
+    for letter, value in (("r", "distill"), ("c", "taylor"), ("a", "uniform"), ("y", "none")):
+        _field(page, "selectbox", letter).set_value(value)
+    for letter, number in (("n", 64), ("t", 3)):
+        _field(page, "number_input", letter).set_value(number)
+    _field(page, "text_input", "k").set_value(" disc, 3 ")
+    assert not _start(page).exception
+    (request,) = asked
+    assert (request.recipe, request.criterion, request.allocation, request.recovery) == (
+        *("distill", "taylor", "uniform", "none"),
+    )
+    assert (request.calibration_images, request.steps, request.classes) == (64, 3, "disc, 3")
+
+
+def test_a_class_that_is_not_there_is_told_at_once(asked: list[local.RunRequest]) -> None:
+    page = _open(level="2")
+    _field(page, "text_input", "k").set_value("disk")
+    _start(page)
+    assert asked == []
+    assert any("There is no class 'disk' (did you mean 'disc'?)" in error.value for error in page.error)
+
+
+def test_a_run_on_some_classes_names_the_whole_data_set(asked: list[local.RunRequest]) -> None:
+    first, _, third, *_ = class_names("shapes").values()
+    some: dict[str, Any] = {
+        "data": f"shapes [{first}, {third}]",
+        "data_source": f"shapes [{first}, {third}]",
+        "classes": (0, 2),
+    }
+    _save(*factories.series((0, 3), **some))
+    page = _open(level="4")
+    assert page.selectbox(key="data").value == some["data"]
+    assert page.warning[0].value == WITHOUT_WEIGHTS
+    assert _field(page, "text_input", "k").disabled
+    assert not _start(page).exception
+    assert [(request.data, request.classes) for request in asked] == [("shapes", f"{first},{third}")]
 
 
 def test_with_no_results() -> None:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from compression.spec import Target
 from pages.parts.heatmap import heatmap
 from pages.parts.legend import legend_html, scale_html
-from pages.parts.plots import draw_heatmap, draw_tradeoff
+from pages.parts.plots import FAINT, draw_heatmap, draw_tradeoff
 from pages.parts.series import series_of
 from pages.parts.tradeoff import Neighbours, Tradeoff, focus, tradeoff
 from tests import factories
 
 
 def _everything() -> Tradeoff:
+    """Levels of two seeds, one of them also before training, a custom target, siblings and publications."""
     neighbours = Neighbours(
         siblings=(factories.record(0), factories.record(0, scale=4.0, architecture="yolo26s")),
         siblings_published=(factories.published(0, "yolo26n"), factories.published(0, "yolo26s")),
         published=(factories.published(5, "yolo26n"),),
     )
-    (series,) = series_of(factories.series())
-    return tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=3)
+    recovered = factories.record(5, metrics_recovered=factories.metrics(5, 0.6))
+    custom = factories.spec(None, target=Target(gflops_kept=0.4, params_kept=None))
+    records = [
+        *factories.series((0, 1, 2, 3, 4)),
+        recovered,
+        replace(recovered, level=None, spec=custom, key=custom.key),
+        factories.record(5, spec=factories.spec(5, seed=1)),
+    ]
+    series, *others = series_of(records)
+    return tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=3, other_seeds=others)
 
 
 def _traces(data: Tradeoff) -> dict[str, Any]:
@@ -28,14 +39,25 @@ def _traces(data: Tradeoff) -> dict[str, Any]:
 
 def test_measured_and_published_share_neither_line_nor_marker() -> None:
     traces = _traces(_everything())
-    measured = {(t.line.dash, t.marker.symbol) for name, t in traces.items() if name.endswith("measured")}
+    measured = {(t.line.dash, t.marker.symbol) for name, t in traces.items() if "measured" in name}
     published = {(t.line.dash, t.marker.symbol) for name, t in traces.items() if name.endswith("published")}
-    assert len(measured) == 1
+    assert {symbol for _, symbol in measured} == {"circle", "square"}
     assert len(published) == 2
     assert not {symbol for _, symbol in measured} & {symbol for _, symbol in published}
     assert all(symbol.endswith("-open") for _, symbol in published)
     levels = traces["Levels, measured (0 = original)"]
     assert (levels.line.dash, levels.mode) == ("solid", "lines+markers+text")
+
+
+def test_what_is_not_the_result_itself_is_fainter_and_smaller() -> None:
+    traces = _traces(_everything())
+    levels, before = traces["Levels, measured (0 = original)"], traces["Before training, measured"]
+    seeds, custom = traces["Other seeds, measured"], traces["Before training, measured, custom"]
+    assert (before.line.dash, before.mode, list(before.marker.size)) == ("dot", "lines+markers", [0, 7])
+    assert (list(before.y), list(seeds.y), list(custom.y)) == ([0.72, 0.5], [0.62], [0.5])
+    assert {before.opacity, seeds.opacity, custom.opacity} == {FAINT}
+    assert max(7, seeds.marker.size, custom.marker.size) < levels.marker.size
+    assert levels.opacity is None
 
 
 def test_the_chosen_level_wears_a_ring_and_its_label_once() -> None:
@@ -58,9 +80,16 @@ def test_the_legend_says_what_is_drawn_and_no_more() -> None:
         "siblings, measured",
         "siblings, published",
         "compressed, published",
+        "custom targets",
+        "before any training",
+        "other seeds",
     ):
         assert text in html
-    assert "custom targets" not in html
+    (alone,) = series_of(factories.series((0, 1)))
+    html = legend_html(tradeoff(alone, Neighbours(), cost="gflops", metric="map50", level=1))
+    assert "measured levels" in html
+    for text in ("custom targets", "before any training", "other seeds", "published"):
+        assert text not in html
 
 
 def test_the_heatmap_frames_the_chosen_level() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cache.record import Progress, RunStatus
 from compression.jobs.local import Job, RunRequest
@@ -32,13 +35,13 @@ def _status(level: int = 3, **changes: Any) -> RunStatus:
     return RunStatus(**values)
 
 
-def _job(tmp_path: Path, exit_code: int, said: str = "", model: str = "yolo26n.yaml") -> Job:
+def _job(tmp_path: Path, exit_code: int, said: str = "", model: str = "yolo26n.yaml", **changes: Any) -> Job:
     process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({exit_code})"])
     process.wait()
     log_file = tmp_path / "run.log"
     log_file.write_text(said, encoding="utf-8")
     request = RunRequest(
-        model=model, data="shapes", level=4, epochs=1, patience=1, imgsz=64, batch=1, seed=0, recipe="plain"
+        model=model, data="shapes", level=4, epochs=1, patience=1, imgsz=64, batch=1, seed=0, **changes
     )
     return Job(
         kind="run",
@@ -54,10 +57,28 @@ def test_a_run_tells_stage_epoch_time_and_accuracy() -> None:
     (view,) = run_views(SUBJECT, [_status()], [], [3])
     assert (view.title, view.state, view.fraction) == ("Level 3", "running", 0.15)
     assert view.line == "Fine-tuning · epoch 3 of 20 · about 2 min 10 s left · mAP50-95 now 0.412"
+    assert (view.how, view.elsewhere) == ("default method, seed 0", False)
 
 
-def test_what_is_not_known_is_not_said() -> None:
-    assert progress_line(Progress(stage="pruning")) == "Pruning"
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        ("pruning", "Pruning"),
+        ("measuring before recovery", "Measuring before recovery"),
+        ("recovering accuracy", "Recovering accuracy"),
+        ("measuring before training", "Measuring before training"),
+        ("measuring", "Measuring"),
+        ("saving", "Saving"),
+    ],
+)
+def test_a_stage_without_epochs_says_what_it_does_and_no_more(stage: str, line: str) -> None:
+    (view,) = run_views(SUBJECT, [_status(progress=Progress(stage=stage))], [], [3])
+    assert (view.line, view.fraction) == (line, None)
+
+
+def test_one_of_several_rounds_is_named() -> None:
+    progress = Progress(stage="fine-tuning, step 1 of 3", epoch=2, epochs=10)
+    assert progress_line(progress) == "Fine-tuning, step 1 of 3 · epoch 2 of 10"
 
 
 def test_runs_of_others_are_not_shown() -> None:
@@ -71,6 +92,29 @@ def test_runs_of_others_are_not_shown() -> None:
 def test_a_run_from_a_path_is_known_by_its_weights() -> None:
     spec = factories.spec(3, model="best.pt", weights_sha256="ef" * 32)
     assert len(run_views(SUBJECT, [_status(spec=spec)], [], [3])) == 1
+
+
+def test_a_run_on_some_classes_says_where_its_result_will_be(tmp_path: Path) -> None:
+    spec = factories.spec(4, data="shapes [disc, star]", classes=(0, 2))
+    job = _job(tmp_path, 2, classes="disc,star")
+    (view,) = run_views(SUBJECT, [_status(spec=spec, pid=job.pid)], [job], [4])
+    assert (view.title, view.elsewhere) == ("Level 4 on shapes [disc, star]", True)
+    (refused,) = run_views(SUBJECT, [], [job], [4])
+    assert (refused.title, refused.elsewhere) == ("Level 4 on shapes [disc,star]", True)
+
+
+def test_the_page_of_some_classes_shows_their_runs_only(tmp_path: Path) -> None:
+    subject = replace(SUBJECT, data="shapes [disc, star]", classes="disc,star")
+    assert run_views(subject, [], [_job(tmp_path, 2)], [4]) == []
+    (view,) = run_views(subject, [], [_job(tmp_path, 2, classes="disc,star")], [4])
+    assert (view.title, view.elsewhere) == ("Level 4", False)
+
+
+def test_a_failure_on_some_classes_does_not_hide_one_on_all(tmp_path: Path) -> None:
+    job = _job(tmp_path, 2, classes="disc")
+    of_some = _status(state="failed", pid=job.pid, spec=factories.spec(3, data="shapes [disc]", classes=(0,)))
+    titles = [view.title for view in run_views(SUBJECT, [of_some, _status(state="failed")], [job], [3])]
+    assert titles == ["Level 3 on shapes [disc]", "Level 3"]
 
 
 def test_a_failed_run_is_shown_until_its_level_is_measured_or_runs_again() -> None:

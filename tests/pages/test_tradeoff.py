@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from cache.record import Metrics, RunRecord
+from compression.spec import Target
 from pages.parts.series import Series, series_of
 from pages.parts.tradeoff import Neighbours, focus, neighbours_of, tradeoff
 from tests import factories
@@ -12,6 +16,17 @@ from tests import factories
 
 def _series(levels: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> Series:
     return series_of(factories.series(levels))[0]
+
+
+def _recovered(level: int, best: float = 0.6, **changes: Any) -> RunRecord:
+    spec = factories.spec(level, **changes)
+    return factories.record(level, spec=spec, metrics_recovered=factories.metrics(level, best))
+
+
+def _custom(gflops: float | None, params: float | None, **changes: Any) -> RunRecord:
+    """With the figures of level 5."""
+    spec = factories.spec(None, target=Target(gflops_kept=gflops, params_kept=params), **changes)
+    return replace(factories.record(5), level=None, spec=spec, key=spec.key)
 
 
 def _sibling(model: str, scale: float, best: float) -> RunRecord:
@@ -33,6 +48,66 @@ def test_levels_are_joined_in_order_with_the_chosen_one_marked() -> None:
     assert data.planned_x is None
 
 
+def test_levels_before_training_stand_beside_them_from_the_original_on() -> None:
+    (series,) = series_of([*factories.series((0, 2)), _recovered(5), _recovered(3)])
+    data = tradeoff(series, Neighbours(), cost="gflops", metric="map50_95", level=3)
+    assert [(point.x, point.y) for point in data.untrained] == [(1.52, 0.72), (1.3194, 0.564), (1.1856, 0.5)]
+    assert data.untrained[2].hover.split("<br>") == [
+        "<b>yolo26n, level 5</b> after recovery, before any training",
+        "mAP50-95 0.500",
+        "mAP50 0.670",
+        "Precision 0.650",
+        "Recall 0.580",
+        "GFLOPs 1.19 (deployed 1.06)",
+        "Parameters 1.93 M (deployed 1.79 M)",
+        "320 px, e2e head, default method, 20 epochs, seed 0",
+        "against the original: mAP50-95 -30.6%",
+    ]
+    hidden = tradeoff(series, Neighbours(), cost="gflops", metric="map50_95", level=3, untrained=False)
+    assert (hidden.untrained, hidden.measured) == ((), data.measured)
+
+
+def test_where_nothing_was_measured_before_training_there_is_no_line() -> None:
+    data = tradeoff(_series(), Neighbours(), cost="gflops", metric="map50_95", level=3)
+    assert (data.untrained, data.custom_untrained) == ((), ())
+    (untrained,) = series_of([_recovered(5, epochs=0)])
+    assert tradeoff(untrained, Neighbours(), cost="gflops", metric="map50", level=3).untrained == ()
+
+
+def test_custom_targets_say_what_they_keep() -> None:
+    recovered = replace(_custom(0.25, None), metrics_recovered=factories.metrics(5, 0.4))
+    custom = [recovered, _custom(0.4, 0.5), _custom(None, 0.6), _custom(1.0, 1.0)]
+    (series,) = series_of([*factories.series((0, 1)), *custom])
+    data = tradeoff(series, Neighbours(), cost="params", metric="map50_95", level=1)
+    assert {point.text for point in data.custom} == {"25%", "40%", "60% params", "uncut"}
+    assert "<b>yolo26n, custom target (25%)</b>" in data.custom[0].hover
+    assert "<b>yolo26n, original, fine-tuned alike</b>" in data.custom[3].hover
+    assert [(point.x, point.y) for point in data.custom_untrained] == [(1.92921, 0.3)]
+    assert data.untrained == ()
+
+
+def test_other_seeds_are_points_of_their_own() -> None:
+    records = [factories.record(5, best=0.72 + seed, spec=factories.spec(5, seed=seed)) for seed in (1, 2)]
+    first, *others = series_of([*factories.series((0, 3, 5)), *records])
+    data = tradeoff(first, Neighbours(), cost="gflops", metric="map50_95", level=5, other_seeds=others)
+    assert [(point.x, point.y) for point in data.other_seeds] == [(1.1856, 1.62), (1.1856, 2.62)]
+    assert [point.text for point in data.measured] == ["0", "3", "5"]
+
+
+def test_the_plot_looks_at_all_that_was_measured() -> None:
+    (series,) = series_of([*factories.series((0,)), _recovered(5, 0.3)])
+    shown = focus(tradeoff(series, Neighbours(), cost="gflops", metric="map50_95", level=5))
+    # From 0.3 - 0.004 x 25 to 0.72, with an eighth of the span on both sides.
+    assert shown is not None
+    assert shown.y == pytest.approx((0.2 - 0.065, 0.72 + 0.065))
+
+
+def test_test_images_are_named_as_such() -> None:
+    (series,) = series_of([factories.record(5, metrics_test=factories.metrics(5, 0.7))])
+    data = tradeoff(series, Neighbours(), cost="gflops", metric="map50_95", level=5)
+    assert data.measured[1].hover.split("<br>")[-1] == "on test images: mAP50-95 0.600"
+
+
 def test_parameters_are_in_millions() -> None:
     data = tradeoff(_series(), Neighbours(), cost="params", metric="recall", level=1)
     assert (data.measured[0].x, data.measured[0].y) == (2.57228, 0.8)
@@ -48,7 +123,7 @@ def test_hover_tells_conditions_costs_of_both_graphs_and_changes() -> None:
         "Recall 0.700",
         "GFLOPs 1.19 (deployed 1.06)",
         "Parameters 1.93 M (deployed 1.79 M)",
-        "320 px, e2e head, standard recipe, 20 epochs, seed 0",
+        "320 px, e2e head, default method, 20 epochs, seed 0",
         "against the original: mAP50-95 -13.9%, GFLOPs -22.0%, parameters -25.0%",
     ]
 

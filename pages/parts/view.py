@@ -1,0 +1,137 @@
+"""What the page Explore shows below its select boxes, put together once for all positions of the slider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cache.record import Costs, PlanRecord, RunRecord
+from cache.store import Store
+from compression.errors import DatasetError
+from compression.levels import LEVELS
+from pages.parts.choices import architecture_of
+from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of, whole_name
+from pages.parts.launch import LaunchOptions
+from pages.parts.planning import PlanQuestion, find_plans
+from pages.parts.progress import Subject
+from pages.parts.series import Series
+from pages.parts.source import original_checkpoint, source_of
+from pages.parts.tradeoff import Neighbours, neighbours_of
+
+WITHOUT_WEIGHTS = (
+    "The costs of this level cannot be planned, because the weights of this model are not on this machine. A run "
+    "measures them."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What was chosen above the slider; dragging the slider reads nothing of it again.
+
+    Attributes:
+        store: for what changes while the page is open: plans and runs.
+        model: label.
+        data: name of the data set.
+        records: all results of that model on that data set.
+        series: the chosen conditions and seed; None if nothing is measured.
+        other_seeds: series that differ from it in nothing but the seed.
+        neighbours: what the series is compared with.
+        plans: plans of levels that were not measured.
+        question: what to ask the planner; None where it cannot answer.
+        options: what the form for a run offers; None where the data set is not on this machine.
+        problem: why a run or a plan is not possible here; empty if both are.
+        file_of: the data set whose data.yaml a run needs.
+        given_path: of that file, as the user typed it; empty if he did not.
+        subject: whose runs are shown.
+    """
+
+    store: Store
+    model: str
+    data: str
+    records: list[RunRecord]
+    series: Series | None
+    other_seeds: tuple[Series, ...]
+    neighbours: Neighbours
+    plans: dict[int, PlanRecord]
+    question: PlanQuestion | None
+    options: LaunchOptions | None
+    problem: str
+    file_of: str
+    given_path: str
+    subject: Subject
+
+    @property
+    def unmeasured(self) -> list[int]:
+        """Levels without a result in this series."""
+        return _unmeasured(self.series)
+
+    def is_measured_otherwise(self, level: int) -> bool:
+        """Whether a level was measured under any conditions."""
+        return any(record.level == level and record.provenance == "measured" for record in self.records)
+
+
+def view_of(
+    store: Store,
+    records: Sequence[RunRecord],
+    *,
+    model: str,
+    data: str,
+    series: Series | None,
+    same_conditions: Sequence[Series],
+    given_path: str,
+) -> View:
+    """Put together what is known of a model on a data set.
+
+    Args:
+        store: for plans and files.
+        records: all results.
+        model: label.
+        data: name of the data set.
+        series: the chosen one; None if nothing is measured.
+        same_conditions: the series of all seeds, the chosen one among them.
+        given_path: of the data.yaml, as the user typed it; "" if he did not.
+    """
+    mine = [record for record in records if (record.model, record.data) == (model, data)]
+    on_same_data = [record for record in records if record.data == data]
+    architecture = architecture_of(model, records)
+    neighbours = neighbours_of(architecture, series, on_same_data)
+    imgsz = image_size(data, series, neighbours)
+    question, options, problem = None, None, ""
+    try:
+        found = find_data(data, given_path, on_same_data)
+    except DatasetError as error:
+        problem = str(error)
+    else:
+        source, original = source_of(series, store.artifact_path), original_checkpoint(series, store.artifact_path)
+        question = plan_question(source, architecture, found, imgsz, original)
+        options = launch_options(source, architecture, found, imgsz, series)
+    plans = find_plans(store, question, _unmeasured(series)) if question else {}
+    if not all(_is_same_model(series, plan.before) for plan in plans.values()):
+        question, plans = None, {}
+    if options and not question:
+        problem = WITHOUT_WEIGHTS
+    return View(
+        store=store,
+        model=model,
+        data=data,
+        records=mine,
+        series=series,
+        other_seeds=tuple(other for other in same_conditions if other is not series),
+        neighbours=neighbours,
+        plans=plans,
+        question=question,
+        options=options,
+        problem=problem,
+        file_of=whole_name(data, on_same_data),
+        given_path=given_path,
+        subject=subject_of(model, data, mine, options),
+    )
+
+
+def _unmeasured(series: Series | None) -> list[int]:
+    return [level for level in LEVELS if series is None or level not in series.levels]
+
+
+def _is_same_model(series: Series | None, before: Costs) -> bool:
+    """Whether a plan is of the model that was measured: random weights of its architecture may be wider."""
+    return series is None or series.any_record.costs_original.params == before.params
