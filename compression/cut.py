@@ -16,7 +16,7 @@ from compression.checkpoint import checkpoint_info, write_checkpoint
 from compression.criteria import CRITERIA
 from compression.dataset import Dataset, class_names, open_dataset
 from compression.detector import Detector, needs_training, open_detector, with_classes
-from compression.environment import torch_device
+from compression.environment import all_cores, torch_device
 from compression.errors import SpecError
 from compression.levels import resolve_target
 from compression.planner import Planner, PruningPlan
@@ -53,16 +53,17 @@ class Cutter:
     ) -> None:
         self._module, self._method, self._device = module, method, torch_device(device)
         self._calibration = _calibration(dataset, imgsz, method)
-        self.planner = Planner(
-            module,
-            imgsz,
-            criterion=method.criterion,
-            allocation=method.allocation,
-            calibration=self._calibration,
-            seed=method.seed,
-            device=self._device,
-            original=original,
-        )
+        with all_cores():
+            self.planner = Planner(
+                module,
+                imgsz,
+                criterion=method.criterion,
+                allocation=method.allocation,
+                calibration=self._calibration,
+                seed=method.seed,
+                device=self._device,
+                original=original,
+            )
 
     @property
     def before(self) -> Costs:
@@ -87,14 +88,10 @@ class Cutter:
         if self._method.recovery == "batchnorm":
             return reestimate_batchnorm(pruned.module, images, device=self._device)
         kept = kept_outputs(self._module, self.planner.trace, pruned.plan)
-        recovered, _ = recover(
-            self._module,
-            pruned.module,
-            kept,
-            images,
-            seed=self._method.seed,
-            device=self._device,
-        )
+        with all_cores():
+            recovered, _ = recover(
+                self._module, pruned.module, kept, images, seed=self._method.seed, device=self._device
+            )
         return recovered
 
 
@@ -171,7 +168,7 @@ def plan_all(
     names = class_names(data) if data is not None else None
     detector = open_detector(model, nc=len(names) if names else None)
     module = detector.module if names is None else with_classes(detector, names)
-    method, dataset = _method_for(detector, data, method)
+    method, dataset = _method_for(detector, data, replace(method, recovery="none") if method else None)
     method = replace(method, recovery="none")
     start = time.perf_counter()
     cutter = Cutter(module, imgsz, method, dataset=dataset)

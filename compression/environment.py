@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,6 +62,18 @@ def torch_device(device: str) -> torch.device:
     chosen = select_device(device.split(",")[0], verbose=False)
     # Apple's GPUs have no double precision, which least squares needs.
     return torch.device("cpu") if chosen.type == "mps" else chosen
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let torch use every core, of which Ultralytics leaves one for loading images; not where the user limits it."""
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(before, os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _version(package: str) -> str:
