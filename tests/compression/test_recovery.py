@@ -75,37 +75,34 @@ def conv_of(layer: nn.Module) -> nn.Conv2d:
     return conv
 
 
-def two_layers(make: Callable[[], nn.Module]) -> nn.Sequential:
-    """A convolution that gives eight correlated channels, and the one that reads them."""
+def small_model(make: Callable[[], nn.Module]) -> Any:
+    """A convolution that gives eight correlated channels, and the layer that reads them.
+
+    A depthwise one would lose whole outputs with them; it reads what a convolution between makes of the others.
+    """
     torch.manual_seed(0)
-    return randomised(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), make()))
+    last = make()
+    between = [nn.Conv2d(8, 8, 1)] if is_depthwise(conv_of(last)) else []
+    return randomised(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *between, last))
 
 
-def without_three(model: nn.Sequential) -> nn.Sequential:
-    """The model without channels 1, 4 and 7 between the two; a depthwise reader loses them too."""
+def without_three(model: Any) -> Any:
+    """The model without channels 1, 4 and 7 of its first layer."""
     small = copy.deepcopy(model)
     first, second = small[0], conv_of(small[1])
     first.weight, first.bias = (nn.Parameter(each.detach()[KEPT]) for each in (first.weight, first.bias))
-    if is_depthwise(second):
-        norm = getattr(small[1], "bn", None)
-        second.weight = nn.Parameter(second.weight.detach()[KEPT])
-        if second.bias is not None:
-            second.bias = nn.Parameter(second.bias.detach()[KEPT])
-        if norm is not None:
-            norm.weight, norm.bias = (nn.Parameter(each.detach()[KEPT]) for each in (norm.weight, norm.bias))
-            norm.running_mean, norm.running_var = norm.running_mean[KEPT], norm.running_var[KEPT]
-        second.in_channels = second.out_channels = second.groups = len(KEPT)
-    else:
-        second.weight = nn.Parameter(second.weight.detach()[:, KEPT])
-        second.in_channels = len(KEPT)
+    second.weight = nn.Parameter(second.weight.detach()[:, KEPT])
+    second.in_channels = len(KEPT)
     return small
 
 
-def kept_of(model: nn.Sequential) -> dict[str, Indices]:
-    second = conv_of(model[1])
-    names = dict(convolutions(model))
-    (second_name,) = (name for name in names if names[name] is second)
-    return {"0": KEPT, second_name: KEPT if is_depthwise(second) else np.arange(second.out_channels)}
+@torch.no_grad()
+def recovered_small(model: Any) -> Any:
+    """`without_three(model)` after recovery."""
+    kept: dict[str, Indices] = {name: np.arange(conv.out_channels) for name, conv in convolutions(model)}
+    result, n_images = recover(model, without_three(model), {**kept, "0": KEPT}, images(), seed=0, device=CPU)
+    assert n_images == N_IMAGES
+    return result
 
 
 def optimum(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +116,7 @@ def optimum(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Te
     Returns:
         Weights, of the convolution's shape, and biases.
     """
+    assert isinstance(conv.padding, tuple)
     taps = functional.unfold(inputs, conv.kernel_size, conv.dilation, conv.padding, conv.stride).double()
     n_taps = conv.kernel_size[0] * conv.kernel_size[1]
     by_channel = taps.transpose(0, 1).flatten(1).unflatten(0, (inputs.shape[1], n_taps))  # [in, taps, positions]
@@ -145,37 +143,30 @@ def every_position(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("every_position")
 @torch.no_grad()
 def test_a_layer_gets_the_weights_that_come_nearest(make: Callable[[], nn.Module]) -> None:
-    model = two_layers(make)
-    small = without_three(model)
-    recovered, n_images = recover(model, small, kept_of(model), images(), seed=0, device=CPU)
-    assert n_images == N_IMAGES
-    x = images().float() / 255
-    wanted = conv_of(model[1])(model[0](x))
-    wanted = wanted[:, KEPT] if is_depthwise(conv_of(model[1])) else wanted
-    inputs = recovered[0](x)
-    weights, biases = optimum(conv_of(small[1]), inputs, wanted)
-    ours = conv_of(recovered[1])
-    torch.testing.assert_close(ours.weight, weights, rtol=2e-3, atol=2e-3 * float(weights.abs().max()))
+    model = small_model(make)
+    small, result, x = without_three(model), recovered_small(model), images().float() / 255
+    wanted, inputs = conv_of(model[-1])(model[:-1](x)), result[:-1](x)
+    weights, biases = optimum(conv_of(small[-1]), inputs, wanted)
+    ours = conv_of(result[-1])
+    torch.testing.assert_close(ours.weight, weights, rtol=1e-3, atol=1e-3 * float(weights.abs().max()))
+    assert not torch.allclose(ours.weight, conv_of(small[-1]).weight, rtol=0.01, atol=0.01 * float(weights.abs().max()))
     if ours.bias is not None:
-        torch.testing.assert_close(ours.bias, biases, rtol=2e-3, atol=2e-3 * float(biases.abs().max()))
+        torch.testing.assert_close(ours.bias, biases, rtol=1e-3, atol=1e-3 * float(biases.abs().max()))
 
 
 @pytest.mark.parametrize("layer", ["with BatchNorm", "with BatchNorm, stride 2", "depthwise with BatchNorm"])
 @pytest.mark.usefixtures("every_position")
 @torch.no_grad()
 def test_a_bias_that_the_layer_has_not_is_what_its_batchnorm_subtracts(layer: str) -> None:
-    model = two_layers(LAYERS[layer])
-    small = without_three(model)
-    recovered, _ = recover(model, small, kept_of(model), images(), seed=0, device=CPU)
-    x = images().float() / 255
-    wanted, inputs, conv = model[1].conv(model[0](x)), recovered[0](x), small[1].conv
-    wanted = wanted[:, KEPT] if is_depthwise(conv) else wanted
-    weights, biases = optimum(conv, inputs, wanted)
+    model = small_model(LAYERS[layer])
+    small, result, x = without_three(model), recovered_small(model), images().float() / 255
+    inputs, conv = result[:-1](x), small[-1].conv
+    weights, biases = optimum(conv, inputs, model[-1].conv(model[:-1](x)))
+    assert biases.abs().max() > 1e-3
     fitted = functional.conv2d(inputs, weights, biases, conv.stride, conv.padding, groups=conv.groups)
-    torch.testing.assert_close(recovered[1](inputs), small[1].act(small[1].bn(fitted)), rtol=1e-3, atol=1e-3)
-    assert biases.abs().max() > 0.01
+    torch.testing.assert_close(result[-1](inputs), small[-1].act(small[-1].bn(fitted)), rtol=1e-3, atol=1e-4)
     for name in ("weight", "bias", "running_var"):
-        assert torch.equal(getattr(recovered[1].bn, name), getattr(small[1].bn, name))
+        assert torch.equal(getattr(result[-1].bn, name), getattr(small[-1].bn, name))
 
 
 def error(ours: Tensor, theirs: Tensor) -> float:
@@ -185,39 +176,34 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 
 @torch.no_grad()
 def test_equal_channels_can_go() -> None:
-    model = two_layers(LAYERS["with BatchNorm"])
+    model = small_model(LAYERS["with BatchNorm"])
     gone = np.setdiff1d(np.arange(8), KEPT)
     twins = KEPT[: len(gone)]
     model[0].weight[gone], model[0].bias[gone] = model[0].weight[twins], model[0].bias[twins]
-    small = without_three(model)
-    recovered, _ = recover(model, small, kept_of(model), images(), seed=0, device=CPU)
     x = images().float() / 255
-    assert error(small(x), model(x)) > 0.05
-    assert error(recovered(x), model(x)) < 1e-3
+    assert error(without_three(model)(x), model(x)) > 0.05
+    assert error(recovered_small(model)(x), model(x)) < 1e-3
 
 
 @torch.no_grad()
 def test_inputs_in_which_nothing_happens_keep_their_weights() -> None:
-    model = two_layers(LAYERS["3 x 3"])
+    # Without padding every position is alike.
+    model = small_model(LAYERS["without padding"])
     model[0].weight.zero_()
     model[0].bias.fill_(0.5)
-    small = without_three(model)
-    # Without the border every position is alike.
-    model[1].padding = small[1].padding = (0, 0)
-    recovered, _ = recover(model, small, kept_of(model), images(), seed=0, device=CPU)
-    assert torch.equal(recovered[1].weight, small[1].weight)
-    x = images().float() / 255
-    torch.testing.assert_close(recovered(x), model(x), rtol=1e-4, atol=1e-4)
+    result, x = recovered_small(model), images().float() / 255
+    assert torch.equal(result[1].weight, without_three(model)[1].weight)
+    # What the others gave, the bias gives now.
+    torch.testing.assert_close(result(x), model(x), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
 def test_a_dead_channel_among_others_does_no_harm() -> None:
-    model = two_layers(LAYERS["with BatchNorm"])
+    model = small_model(LAYERS["with BatchNorm"])
     model[0].weight[2].zero_()
-    recovered, _ = recover(model, without_three(model), kept_of(model), images(), seed=0, device=CPU)
-    x = images().float() / 255
-    assert all(bool(torch.isfinite(value).all()) for value in recovered.state_dict().values())
-    assert error(recovered(x), model(x)) < error(without_three(model)(x), model(x))
+    result, x = recovered_small(model), images().float() / 255
+    assert all(bool(torch.isfinite(value).all()) for value in result.state_dict().values())
+    assert error(result(x), model(x)) < error(without_three(model)(x), model(x))
 
 
 # Whole models
@@ -257,10 +243,9 @@ def convolution_outputs(model: DetectionModel, given: Tensor) -> dict[str, Tenso
 
 
 @families
-@pytest.mark.parametrize("seed", [0, 1], ids=["its images", "others"])
-def test_convolutions_give_again_what_they_gave(name: str, seed: int) -> None:
+def test_convolutions_give_again_what_they_gave(name: str) -> None:
     narrow, kept = cut(name)
-    given = noise(N_IMAGES, seed=seed).images
+    given = images()
     wanted, before, after = (convolution_outputs(model, given) for model in (lively(name), narrow, recovered(name)))
     assert set(before) == set(after) == set(wanted)
     assert len(wanted) > 60
@@ -275,9 +260,8 @@ def test_convolutions_give_again_what_they_gave(name: str, seed: int) -> None:
 
 @families
 def test_outputs_of_every_head_are_nearer(name: str) -> None:
-    unseen = noise(N_IMAGES, seed=1).images
     wanted, before, after = (
-        convolution_outputs(model, unseen) for model in (lively(name), cut(name)[0], recovered(name))
+        convolution_outputs(model, images()) for model in (lively(name), cut(name)[0], recovered(name))
     )
     finals = [layer for layer in wanted if re.fullmatch(r"model\.\d+\.(one2one_)?cv[23]\.\d\.2", layer)]
     assert len(finals) == (12 if name == "yolo26n" else 6)
@@ -291,7 +275,7 @@ def test_a_model_of_which_nothing_went_stays_as_it_is(name: str) -> None:
     everything = {layer: np.arange(conv.out_channels) for layer, conv in convolutions(model)}
     same, _ = recover(model, copy.deepcopy(model), everything, images(), seed=0, device=CPU)
     for ours, theirs in zip(outputs(same), outputs(model), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3 * float(theirs.abs().max()))
+        assert error(ours, theirs) < 1e-3
 
 
 @families
@@ -342,10 +326,8 @@ def test_only_weights_change() -> None:
     assert changed == {"weight", "bias", "running_mean"}
     for name, module in ours.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            twin = theirs.get_submodule(name)
-            assert torch.equal(module.weight, twin.weight)
-            assert torch.equal(module.bias, twin.bias)
-            assert torch.equal(module.running_var, twin.running_var)
+            before, after = theirs.get_submodule(name).state_dict(), module.state_dict()
+            assert all(torch.equal(after[part], before[part]) for part in ("weight", "bias", "running_var"))
 
 
 # Positions, images, memory
@@ -399,10 +381,8 @@ def test_plain_ultralytics_loads_what_was_recovered(name: str, tmp_path: Path) -
     file = tmp_path / "recovered.pt"
     write_checkpoint(recovered(name), file, {})
     loaded: Any = YOLO(file)
-    module = loaded.model.float()
-    for ours, theirs in zip(outputs(module), outputs(recovered(name)), strict=True):
-        # Half precision.
-        assert error(ours, theirs) < 1e-3
+    stored = copy.deepcopy(recovered(name)).half().float()
+    assert equal(outputs(loaded.model.float()), outputs(stored))
     result = loaded.predict(np.full((64, 64, 3), 128, dtype=np.uint8), imgsz=64, device="cpu", verbose=False)
     assert len(result) == 1
 

@@ -14,8 +14,8 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.levels import target_of
 from compression.planner import Planner, PruningPlan
 from compression.spec import Target
-from compression.surgery import apply_plan
-from compression.trace import Trace
+from compression.surgery import apply_plan, kept_outputs
+from compression.trace import Trace, convolutions
 from tests.compression.models import (
     DEEP,
     FAMILIES,
@@ -163,3 +163,62 @@ def test_pruned_model_can_be_pruned_again(name: str) -> None:
     cut = again.plan(Target(gflops_kept=0.8, params_kept=0.8))
     assert cut.before == plan(name, LEVEL_5).after
     check_against_silenced(narrow, again.trace, cut, apply_plan(narrow, again.trace, cut))
+
+
+# What stays of each convolution's outputs
+
+
+@families
+@cuts
+def test_kept_outputs_are_those_of_the_narrow_model(name: str, target: Target) -> None:
+    model, narrow = original(name), pruned(name, target)
+    kept = kept_outputs(model, planner(name).trace, plan(name, target))
+    assert {layer for layer, _ in convolutions(model)} <= set(kept)
+    n_cut = n_told = 0
+    for layer, channels in kept.items():
+        wide, thin = model.get_submodule(layer), narrow.get_submodule(layer)
+        assert len(channels) == thin.out_channels
+        assert np.all(np.diff(channels) > 0)
+        assert 0 <= channels[0] <= channels[-1] < wide.out_channels
+        n_cut += len(channels) < wide.out_channels
+        # BatchNorm says which channels they are: its statistics are drawn at random.
+        means = f"{layer.removesuffix('conv')}bn.running_mean"
+        if means in model.state_dict():
+            assert torch.equal(narrow.state_dict()[means], model.state_dict()[means][channels])
+            n_told += 1
+    assert n_cut > 20
+    assert n_told > 50
+
+
+@families
+def test_kept_outputs_of_both_halves_stand_side_by_side(name: str) -> None:
+    kept = kept_outputs(original(name), planner(name).trace, plan(name, DEEP))
+    n_checked = 0
+    for layer, block in original(name).named_modules():
+        if isinstance(block, C2f):
+            channels, half = kept[f"{layer}.cv1.conv"], block.cv1.conv.out_channels // 2
+            assert np.sum(channels < half) == np.sum(channels >= half) == pruned(name, DEEP).get_submodule(layer).c
+            n_checked += 1
+    assert n_checked == 8
+
+
+@families
+def test_outputs_that_must_stay_are_kept(name: str) -> None:
+    model = original(name)
+    kept = kept_outputs(model, planner(name).trace, plan(name, DEEP))
+    locked = {
+        member.layer
+        for group in planner(name).trace.groups
+        if group.locked
+        for member in group.members
+        if member.side == "out" and member.layer in kept
+    }
+    assert any(".cv2." in layer for layer in locked)
+    for layer in locked:
+        assert kept[layer].tolist() == list(range(model.get_submodule(layer).out_channels))
+
+
+def test_kept_outputs_of_a_plan_of_nothing_are_all() -> None:
+    kept = kept_outputs(original("yolov8n"), planner("yolov8n").trace, plan("yolov8n", target_of(0)))
+    for layer, conv in convolutions(original("yolov8n")):
+        assert kept[layer].tolist() == list(range(conv.out_channels))

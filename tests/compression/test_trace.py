@@ -15,7 +15,7 @@ from ultralytics.nn.modules import C2PSA, C2f, Conv
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.errors import ModelError
-from compression.trace import ChannelGroup, make_traceable, trace
+from compression.trace import ChannelGroup, convolutions, make_traceable, trace
 from tests.compression.models import FAMILIES, build, original, planner
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -182,6 +182,64 @@ def test_halves_are_partners(name: str) -> None:
             paired |= {each.layer for each in found.groups[index].members if each.layer.endswith("cv1.conv")}
     chunked = {f"{layer}.cv1.conv" for layer, block in original(name).named_modules() if isinstance(block, C2f | C2PSA)}
     assert chunked <= paired
+
+
+# Places in the original
+
+
+@families
+def test_places_of_the_copys_layers_in_the_original(name: str) -> None:
+    model = original(name)
+    covered: dict[str, list[int]] = {}
+    for module, (layer, first) in planner(name).trace.places.items():
+        there: Any = model.get_submodule(layer)
+        assert isinstance(there, type(module))
+        for (key, ours), (_, theirs) in zip(
+            module.named_parameters(recurse=False), there.named_parameters(recurse=False), strict=True
+        ):
+            assert torch.equal(ours, theirs[first : first + len(ours)]), (layer, key)
+        n_channels = len(module.state_dict()["weight"])
+        covered.setdefault(layer, []).extend(range(first, first + n_channels))
+    assert {layer: sorted(channels) for layer, channels in covered.items()} == {
+        layer: list(range(len(module.weight)))
+        for layer, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    }
+
+
+@families
+def test_halves_have_places_of_their_own(name: str) -> None:
+    found = planner(name).trace
+    starts: dict[str, list[int]] = {}
+    for layer, first in found.places.values():
+        starts.setdefault(layer, []).append(first)
+    wanted = {
+        f"{path}.cv1.{part}": [0, block.cv1.conv.out_channels // 2]
+        for path, block in original(name).named_modules()
+        if isinstance(block, C2f | C2PSA)
+        for part in ("conv", "bn")
+    }
+    assert {layer: sorted(firsts) for layer, firsts in starts.items() if len(firsts) > 1} == wanted
+    assert all(firsts == [0] for layer, firsts in starts.items() if layer not in wanted)
+
+
+def test_the_layers_of_the_copys_groups_have_places() -> None:
+    found = planner("yolo26n").trace
+    for group in found.groups:
+        for dependency, _ in group.couplings:
+            module = dependency.target.module
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                assert found.places[module][0] in {member.layer for member in group.members}
+
+
+@families
+def test_convolutions_are_all_but_the_decoding_of_boxes(name: str) -> None:
+    model = original(name)
+    found = dict(convolutions(model))
+    every = {layer: module for layer, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    # yolo26 decodes boxes without a convolution.
+    assert set(every) - set(found) == (set() if name == "yolo26n" else {f"model.{len(model.model) - 1}.dfl.conv"})
+    assert all(module is every[layer] for layer, module in found.items())
 
 
 # Models that cannot be traced
