@@ -39,6 +39,9 @@ from compression.trace import Trace, is_depthwise, make_traceable, trace
 
 Widths = tuple[int, ...]
 
+# What torch-pruning by itself does not couple with anything that it could remove.
+QUERIES_AND_KEYS = ".qkv.conv"
+
 # Ratios are tried in steps of a thousandth; one channel of yolo26n's widest layer is four of them.
 RATIO_STEP = 0.001
 
@@ -105,7 +108,8 @@ def _uniform_counts(traced: Trace, round_to: int | None) -> Numbers:
         kept = np.floor(group.width * (1 - ratios))
         if round_to is not None:
             kept -= kept % round_to
-        counts[row] = group.width if group.locked else np.where(kept == 0, group.width, kept)
+        whole = group.locked or group.name.endswith(QUERIES_AND_KEYS)
+        counts[row] = group.width if whole else np.where(kept == 0, group.width, kept)
     return counts
 
 

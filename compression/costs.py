@@ -43,7 +43,8 @@ class Layer:
         taps: kernel height x width.
         cells: output height x width at the run's image size.
         params_per_channel: BatchNorm and bias of the training graph, an output channel.
-        matmul_flops: of the attention that this layer's output feeds, which no plan changes.
+        attended: pairs of positions in the attention that this layer's output feeds; 0 elsewhere.
+        value_channels: of that attention.
         deployed: part of the deployed graph.
         trained: part of the training graph.
     """
@@ -57,7 +58,8 @@ class Layer:
     taps: int
     cells: int
     params_per_channel: int
-    matmul_flops: int
+    attended: int
+    value_channels: int
     deployed: bool
     trained: bool
 
@@ -90,7 +92,8 @@ class CostModel:
         self._taps = np.array([layer.taps for layer in self.layers], dtype=np.float64)
         self._cells = np.array([layer.cells for layer in self.layers], dtype=np.float64)
         self._extra = np.array([layer.params_per_channel for layer in self.layers], dtype=np.float64)
-        self._matmul = np.array([layer.matmul_flops for layer in self.layers], dtype=np.float64)
+        self._attended = np.array([layer.attended for layer in self.layers], dtype=np.float64)
+        self._values = np.array([layer.value_channels for layer in self.layers], dtype=np.float64)
         self._deployed = np.array([layer.deployed for layer in self.layers])
         self._trained = np.array([layer.trained for layer in self.layers])
 
@@ -120,7 +123,7 @@ class CostModel:
         taken, given = self.channels(kept)
         column = (-1,) + (1,) * (kept.ndim - 1)
         weights = self._weights(taken, given, column)
-        flops = self._flops(weights, column) * self._trained.reshape(column)
+        flops = self._flops(weights, given, column) * self._trained.reshape(column)
         params = weights + self._extra.reshape(column) * given
         return flops.sum(axis=0) / GIGA, params.sum(axis=0)
 
@@ -138,7 +141,7 @@ class CostModel:
         return Costs(
             gflops=float(gflops),
             params=round(float(params)),
-            gflops_deployed=float((self._flops(weights, (-1,)) * self._deployed).sum() / GIGA),
+            gflops_deployed=float((self._flops(weights, given, (-1,)) * self._deployed).sum() / GIGA),
             params_deployed=round(float(((weights + biases) * self._deployed).sum())),
         )
 
@@ -162,14 +165,17 @@ class CostModel:
     def _per_layer(self, kept: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         taken, given = self.channels(kept)
         weights = self._weights(taken, given, (-1,))
-        return given, self._flops(weights, (-1,)) * self._trained / GIGA, weights + self._extra * given
+        return given, self._flops(weights, given, (-1,)) * self._trained / GIGA, weights + self._extra * given
 
     def _weights(self, taken: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
         read = np.where(self._depthwise.reshape(column), 1.0, taken)
         return self._taps.reshape(column) * read * given
 
-    def _flops(self, weights: Numbers, column: tuple[int, ...]) -> Numbers:
-        return OPERATIONS_PER_MAC * self._cells.reshape(column) * weights + self._matmul.reshape(column)
+    def _flops(self, weights: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
+        # Attention multiplies queries by keys and values by the result; half of what is not value is queries.
+        products = (given - self._values.reshape(column)) / 2 + self._values.reshape(column)
+        macs = self._cells.reshape(column) * weights + self._attended.reshape(column) * products
+        return OPERATIONS_PER_MAC * macs
 
 
 def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
@@ -183,7 +189,7 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
         decodes = name.endswith(".dfl.conv")
         parent, _, last = name.rpartition(".")
         norm = modules.get(f"{parent}.bn") if last == "conv" else None
-        attention = modules.get(parent.rpartition(".")[0])
+        attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
         cells = _decoded_cells(modules, name, sizes) if decodes else sizes[name]
         layers.append(
             Layer(
@@ -196,7 +202,8 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
                 taps=module.kernel_size[0] * module.kernel_size[1],
                 cells=cells,
                 params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
-                matmul_flops=_attention_flops(attention, cells) if parent.endswith(".qkv") else 0,
+                attended=cells**2 if isinstance(attention, Attention) else 0,
+                value_channels=attention.num_heads * attention.head_dim if isinstance(attention, Attention) else 0,
                 deployed=not name.startswith(undeployed),
                 trained=not decodes,
             )
@@ -222,10 +229,3 @@ def _decoded_cells(modules: Mapping[str, nn.Module], name: str, sizes: Mapping[s
     if not isinstance(head, Detect) or not isinstance(dfl, DFL):
         raise AssertionError(f"{name} is not the decoding of a detection head")
     return 4 * sum(sizes[f"{head_path}.cv2.{level}.{len(branch) - 1}"] for level, branch in enumerate(head.cv2))
-
-
-def _attention_flops(attention: nn.Module | None, cells: int) -> int:
-    """Operations of queries x keys and values x attention at `cells` positions."""
-    if not isinstance(attention, Attention):
-        return 0
-    return OPERATIONS_PER_MAC * attention.num_heads * cells * cells * (attention.key_dim + attention.head_dim)

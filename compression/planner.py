@@ -109,7 +109,7 @@ class Planner:
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
         self._allocation = allocation
-        self._members = _units(self.trace)
+        self._members = [tie for tie in self.trace.ties if self.trace.groups[tie[0]].locked is None]
         if not self._members:
             raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
         self._widths = np.array([self.trace.groups[unit[0]].width for unit in self._members], dtype=np.float64)
@@ -157,12 +157,24 @@ class Planner:
         )
 
     def _floors(self, original: DetectionModel) -> Numbers:
-        names = [self.trace.groups[unit[0]].name for unit in self._members]
-        earlier = [
-            original.get_submodule(name).out_channels / self._model.get_submodule(name).out_channels for name in names
-        ]
-        floors = np.ceil(self._widths * np.array(earlier) * MIN_GROUP_KEPT)
-        return np.clip(floors, 1, self._widths)
+        return np.clip(np.ceil(self._widths_in(original) * MIN_GROUP_KEPT), 1, self._widths)
+
+    def _widths_in(self, other: DetectionModel) -> Numbers:
+        """Channels that the groups of each unit have in a narrower or wider form of the model, [units]."""
+        widths = []
+        for unit in self._members:
+            name = self.trace.groups[unit[0]].name
+            more = other.get_submodule(name).out_channels - self._model.get_submodule(name).out_channels
+            # How often that layer gives each of the unit's channels.
+            places = sum(
+                len(member.positions)
+                for group in (self.trace.groups[index] for index in unit)
+                for member in group.members
+                if (member.layer, member.side) == (name, "out")
+            )
+            width = self.trace.groups[unit[0]].width
+            widths.append(width + more * width / places)
+        return np.array(widths, dtype=np.float64)
 
     def outcome(self, module: DetectionModel) -> tuple[Costs, tuple[LayerRow, ...]]:
         """Costs of a narrower copy of the model, and one row a layer, both against the model itself.
@@ -170,12 +182,8 @@ class Planner:
         Args:
             module: what surgery, once or several times, left of the model.
         """
-        kept = []
-        for group in self.trace.groups:
-            before, after = (each.get_submodule(group.name).out_channels for each in (self._model, module))
-            kept.append(group.width * after / before)
-        counts = np.array(kept, dtype=np.float64)
-        return self.costs.costs(counts), self.costs.rows(counts)
+        kept = self._per_group(self._widths_in(module))
+        return self.costs.costs(kept), self.costs.rows(kept)
 
     def _counts(self, target: Target) -> Numbers:
         if target.gflops_kept in (1, None) and target.params_kept in (1, None):
@@ -308,15 +316,6 @@ def _structure(model: DetectionModel, group: ChannelGroup) -> tuple[tuple[Any, .
     """What a group's channels run through, without names and sizes; equal for groups of isomorphic structure."""
     layers = ((member.side, model.get_submodule(member.layer)) for member in group.members)
     return tuple((side, type(layer).__name__, getattr(layer, "kernel_size", None)) for side, layer in layers)
-
-
-def _units(traced: Trace) -> list[tuple[int, ...]]:
-    """Groups that may be cut, those of equal count together."""
-    units: list[tuple[int, ...]] = []
-    for index, (group, partner) in enumerate(zip(traced.groups, traced.partners, strict=True)):
-        if group.locked is None and index <= partner:
-            units.append((index,) if index == partner else (index, partner))
-    return units
 
 
 def _spread_matrix(units: list[tuple[int, ...]], n_groups: int) -> Numbers:

@@ -74,6 +74,8 @@ def elimination_prices(group: ChannelGroup, model: nn.Module, moments: Mapping[s
         Prices [channels] that do not fall along the order of removal, so that sorting them gives that order back.
     """
     readers = list(_readers(group, model, moments))
+    if not readers:
+        return _own_prices(group, moments)
     prices = np.zeros(group.width)
     left, last = set(range(group.width)), 0.0
     while left:
@@ -102,6 +104,17 @@ def _readers(group: ChannelGroup, model: nn.Module, moments: Mapping[str, Moment
                 inverse=_inverse(seen.inputs.numpy())[np.ix_(member.positions, member.positions)],
                 weights=(kernels @ kernels.T).numpy(),
             )
+
+
+def _own_prices(group: ChannelGroup, moments: Mapping[str, Moments]) -> Numbers:
+    """The error of queries and keys that fall to their means; no layer reads them that could be refitted."""
+    prices = np.zeros(group.width)
+    for member in group.members:
+        if member.layer in moments:
+            seen = moments[member.layer]
+            error = (_importance(seen) * seen.outputs).numpy()[member.positions]
+            np.add.at(prices, member.channels, error)
+    return prices
 
 
 def _inverse(covariance: Numbers) -> Numbers:

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import torch_pruning as tp
 from torch import nn
-from ultralytics.nn.modules import C2f
+from ultralytics.nn.modules import Attention, C2f
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.planner import PruningPlan
@@ -32,6 +32,9 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
     for module in pruned.modules():
         if isinstance(module, C2f):
             module.c = module.cv1.conv.out_channels // 2
+        elif isinstance(module, Attention):
+            # `scale` stays that of the full width: queries times keys lose only what was removed.
+            module.key_dim = (module.qkv.conv.out_channels // module.num_heads - module.head_dim) // 2
     return pruned
 
 

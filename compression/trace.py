@@ -47,6 +47,8 @@ Indices = NDArray[np.int64]
 TRACE_IMGSZ = 64
 SECOND_IMGSZ = 128
 
+RESIDUAL_WIDTH = "the residual width of an attention block"
+
 # Top-level blocks whose stand-ins (or own forwards) are known to be traced completely.
 TRACEABLE_BLOCKS = (Conv, DWConv, Bottleneck, C2f, C3k2, C3, SPPF, C2PSA, Concat, Detect, nn.Upsample, nn.Identity)
 
@@ -106,14 +108,14 @@ class Trace:
 
     Attributes:
         groups: in the order in which torch-pruning meets them.
-        partners: for each group the index of the one that must keep equally many channels; its own where there is none.
+        ties: indices of the groups that must keep equally many channels, each group in one of them.
         feature_maps: of each convolution of the training graph, by name.
         places: for each convolution and BatchNorm of the traced copy its name in the original and the first of the
             original's output channels that it holds.
     """
 
     groups: tuple[ChannelGroup, ...]
-    partners: tuple[int, ...]
+    ties: tuple[tuple[int, ...], ...]
     feature_maps: dict[str, FeatureMap]
     places: dict[nn.Module, tuple[str, int]]
 
@@ -162,8 +164,8 @@ def _c2psa_forward(self: C2PSA, x: Tensor) -> Tensor:
 
 
 def _attention_forward(self: Attention, x: Tensor) -> Tensor:
-    # Input, values and output share the residual width, and that is locked: queries and keys need not be followed, and
-    # `qkv` runs only to show the size of its output.
+    # Input, values and output share the residual width, and that is locked: nothing need be followed through `qkv`,
+    # which runs only to show the size of its output. Its groups are made by `_attention_groups`.
     self.qkv(x)
     return self.proj(self.pe(x))
 
@@ -221,11 +223,17 @@ def trace(model: DetectionModel) -> Trace:
         for root in _half_roots(couplings, names):
             halves[root] = len(groups)
         groups.append(group)
-    partners = _pair_up(groups, halves)
+    ties = list(_pairs(halves))
+    for attention in (module for module in traced.modules() if isinstance(module, Attention)):
+        made = list(_attention_groups(attention, graph, names))
+        ties.append(tuple(range(len(groups), len(groups) + attention.num_heads)))
+        groups.extend(made)
     _check_coverage(model, groups)
+    tied = {index for tie in ties for index in tie}
+    ties = sorted([*ties, *((index,) for index in range(len(groups)) if index not in tied)])
     return Trace(
-        groups=tuple(_lock_partners(groups, partners)),
-        partners=tuple(partners),
+        groups=tuple(_lock_tied(groups, ties)),
+        ties=tuple(ties),
         feature_maps=_feature_maps(traced),
         places={
             module: _original_place(name, module)
@@ -305,7 +313,7 @@ def _locked_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
         if isinstance(module, Attention):
             for part, layer in module.named_modules():
                 if isinstance(layer, nn.Conv2d):
-                    yield f"{name}.{part}", "the residual width of an attention block"
+                    yield f"{name}.{part}", RESIDUAL_WIDTH
         if isinstance(module, Detect):
             finals = {layer for branches in head_branches(module) for layer in _last_layers(branches)}
             for part, layer in module.named_modules():
@@ -339,10 +347,10 @@ def _to_group(
                 channels=np.asarray(item.root_idxs, dtype=np.int64),
             )
         )
-    root = couplings[0].dep.target.module
+    root = couplings[0]
     return ChannelGroup(
-        name=_original_place(names[root], None)[0],
-        width=root.out_channels,
+        name=_original_place(names[root.dep.target.module], None)[0],
+        width=len(root.idxs),
         members=tuple(members),
         locked=locked,
         couplings=couplings,
@@ -372,18 +380,47 @@ def _half_roots(couplings: tp.dependency.Group, names: dict[nn.Module, str]) -> 
             yield name
 
 
-def _pair_up(groups: list[ChannelGroup], halves: dict[str, int]) -> list[int]:
-    partners = list(range(len(groups)))
+def _pairs(halves: dict[str, int]) -> Iterator[tuple[int, ...]]:
+    """The groups of both halves of each chunked convolution."""
     for name, index in halves.items():
         if name.endswith(".first.0"):
-            other = halves[name.removesuffix(".first.0") + ".second.0"]
-            partners[index], partners[other] = other, index
-    return partners
+            yield tuple(sorted((index, halves[name.removesuffix(".first.0") + ".second.0"])))
 
 
-def _lock_partners(groups: list[ChannelGroup], partners: list[int]) -> Iterator[ChannelGroup]:
-    for group, partner in zip(groups, partners, strict=True):
-        yield replace(group, locked=group.locked or groups[partner].locked)
+def _attention_groups(
+    attention: Attention, graph: tp.DependencyGraph, names: dict[nn.Module, str]
+) -> Iterator[ChannelGroup]:
+    """What `qkv` gives: for each head its queries with the keys that they are multiplied with, then all values.
+
+    Each head may keep other channels, but `view` wants equally many of each.
+    """
+    keys, heads = attention.key_dim, attention.num_heads
+    positions = np.arange(attention.qkv.conv.out_channels).reshape(heads, -1)
+    for head in positions:
+        yield _to_group(_couplings(attention.qkv, head[:keys], head[keys : 2 * keys]), graph, names, {})
+    values = _to_group(_couplings(attention.qkv, positions[:, 2 * keys :].flatten()), graph, names, {})
+    yield replace(values, locked=RESIDUAL_WIDTH)
+
+
+def _couplings(conv: Conv, *places: Indices) -> tp.dependency.Group:
+    """torch-pruning's group of channels each of which stands at several places of one convolution's output."""
+    group = tp.dependency.Group()
+    for layer, remove in ((conv.conv, tp.prune_conv_out_channels), (conv.bn, tp.prune_batchnorm_out_channels)):
+        node = tp.dependency.Node(layer, None)
+        for positions in places:
+            group.add_dep(tp.dependency.Dependency(remove, remove, node, node), positions.tolist())
+            group[-1].root_idxs = list(range(len(positions)))
+    return group
+
+
+def _lock_tied(groups: list[ChannelGroup], ties: list[tuple[int, ...]]) -> list[ChannelGroup]:
+    """The groups, each locked where one that it is tied to is."""
+    locked = list(groups)
+    for tie in ties:
+        reason = next((groups[index].locked for index in tie if groups[index].locked), None)
+        for index in tie:
+            locked[index] = replace(groups[index], locked=reason)
+    return locked
 
 
 def _check_coverage(model: DetectionModel, groups: list[ChannelGroup]) -> None:

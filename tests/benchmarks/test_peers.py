@@ -107,9 +107,8 @@ def pruned_by_torch_pruning(model: DetectionModel, ratio: float, round_to: int |
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=ratio,
         round_to=round_to,
-        ignored_layers=[
-            root for root, group in zip(roots, trace(model).groups, strict=True) if group.locked is not None
-        ],
+        # Behind its own groups stand those of queries and keys, which it does not find.
+        ignored_layers=[root for root, group in zip(roots, trace(model).groups, strict=False) if group.locked],
     )
     pruner.step()
     return traceable

@@ -244,6 +244,26 @@ def test_depthwise_convolutions_are_no_readers() -> None:
     np.testing.assert_array_equal(both, elimination_prices(group_of(4, ("point", range(4), range(4))), model, seen))
 
 
+def test_channels_that_no_layer_reads_cost_what_varies_in_them() -> None:
+    # As queries and keys do: three channels that each stand at two places of one layer.
+    model = nn.ModuleDict({"qkv": nn.Conv2d(2, 8, 1)})
+    queries, keys = (
+        Member(layer="qkv", side="out", positions=np.array(positions), channels=np.arange(3))
+        for positions in ([0, 1, 2], [3, 4, 5])
+    )
+    variances = torch.tensor([1.0, 2.0, 3.0, 1.0, 1.0, 4.0, 2.0, 2.0], dtype=torch.float64)  # mean 2
+    gradients = torch.tensor([4.0, 1.0, 0.0, 1.0, 9.0, 1.0, 5.0, 5.0], dtype=torch.float64)
+    seen = Moments(inputs=torch.eye(2).double(), outputs=variances, gradients=gradients)
+    costs = [
+        (np.sqrt(gradient / (variance + 2 * DAMPING)) * variance)
+        for gradient, variance in zip(gradients.tolist(), variances.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(
+        elimination_prices(group_of(3, more=[queries, keys]), model, {"qkv": seen}),
+        [costs[0] + costs[3], costs[1] + costs[4], costs[2] + costs[5]],
+    )
+
+
 # Real groups
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from ultralytics.nn.modules import C2f
+from ultralytics.nn.modules import Attention, C2f
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.levels import target_of
-from compression.planner import Planner, PruningPlan
+from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
 from compression.spec import Target
 from compression.surgery import apply_plan, kept_outputs
 from compression.trace import Trace, convolutions
@@ -126,6 +126,16 @@ def test_c2f_knows_its_width(name: str, target: Target) -> None:
     assert sum(narrow.c < wide.c for narrow, wide in zip(blocks, before, strict=True)) >= 6
 
 
+def test_attention_knows_how_many_keys_are_left() -> None:
+    for narrow, wide in zip(pruned("yolo26n", DEEP).modules(), original("yolo26n").modules(), strict=True):
+        if isinstance(narrow, Attention):
+            assert isinstance(wide, Attention)
+            assert wide.key_dim == 32
+            assert 4 <= narrow.key_dim < 32
+            assert (narrow.num_heads, narrow.head_dim, narrow.scale) == (wide.num_heads, wide.head_dim, wide.scale)
+            assert narrow.qkv.conv.out_channels == narrow.num_heads * (2 * narrow.key_dim + narrow.head_dim)
+
+
 @families
 def test_weights_that_stay_are_the_originals(name: str) -> None:
     found, cut = planner(name).trace, plan(name, DEEP)
@@ -159,10 +169,26 @@ def test_pruned_model_can_be_trained(name: str) -> None:
 @families
 def test_pruned_model_can_be_pruned_again(name: str) -> None:
     narrow = pruned(name, LEVEL_5)
-    again = Planner(narrow, 64)
+    again = Planner(narrow, 64, original=original(name))
     cut = again.plan(Target(gflops_kept=0.8, params_kept=0.8))
     assert cut.before == plan(name, LEVEL_5).after
-    check_against_silenced(narrow, again.trace, cut, apply_plan(narrow, again.trace, cut))
+    both = apply_plan(narrow, again.trace, cut)
+    check_against_silenced(narrow, again.trace, cut, both)
+    # Counted from the first model, as if it had been cut at once.
+    costs, rows = planner(name).outcome(both)
+    assert costs == cut.after
+    assert [row.channels_after for row in rows] == [row.channels_after for row in cut.layers]
+    assert [row.channels_before for row in rows] == [row.channels_before for row in plan(name, LEVEL_5).layers]
+
+
+@families
+def test_floors_are_parts_of_the_first_models_widths(name: str) -> None:
+    narrow = pruned(name, LEVEL_5)
+    again = Planner(narrow, 64, original=original(name))
+    cut = again.plan(Target(gflops_kept=0.5, params_kept=None))
+    for group, channels, first in zip(again.trace.groups, cut.kept, planner(name).trace.groups, strict=True):
+        assert group.name == first.name
+        assert len(channels) >= MIN_GROUP_KEPT * first.width
 
 
 # What stays of each convolution's outputs
@@ -206,16 +232,16 @@ def test_kept_outputs_of_both_halves_stand_side_by_side(name: str) -> None:
 def test_outputs_that_must_stay_are_kept(name: str) -> None:
     model = original(name)
     kept = kept_outputs(model, planner(name).trace, plan(name, DEEP))
-    locked = {
-        member.layer
+    locked = [
+        member
         for group in planner(name).trace.groups
         if group.locked
         for member in group.members
         if member.side == "out" and member.layer in kept
-    }
-    assert any(".cv2." in layer for layer in locked)
-    for layer in locked:
-        assert kept[layer].tolist() == list(range(model.get_submodule(layer).out_channels))
+    ]
+    assert any(".cv2." in member.layer for member in locked)
+    for member in locked:
+        assert set(member.positions.tolist()) <= set(kept[member.layer].tolist())
 
 
 def test_kept_outputs_of_a_plan_of_nothing_are_all() -> None:

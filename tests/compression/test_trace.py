@@ -171,17 +171,39 @@ def test_locked_layers(name: str, head: int, blocks: list[int]) -> None:
 
 
 @families
-def test_halves_are_partners(name: str) -> None:
+def test_halves_are_tied(name: str) -> None:
     found = planner(name).trace
-    paired = set()
-    for index, partner in enumerate(found.partners):
-        assert found.partners[partner] == index
-        assert found.groups[partner].width == found.groups[index].width
-        assert (found.groups[partner].locked is None) == (found.groups[index].locked is None)
-        if partner != index:
-            paired |= {each.layer for each in found.groups[index].members if each.layer.endswith("cv1.conv")}
+    tied = set()
+    assert sorted(index for tie in found.ties for index in tie) == list(range(len(found.groups)))
+    for tie in found.ties:
+        groups_of_tie = [found.groups[index] for index in tie]
+        assert len({group.width for group in groups_of_tie}) == 1
+        assert len({group.locked is None for group in groups_of_tie}) == 1
+        if len(tie) > 1:
+            tied |= {each.layer for each in groups_of_tie[0].members if each.layer.endswith("cv1.conv")}
     chunked = {f"{layer}.cv1.conv" for layer, block in original(name).named_modules() if isinstance(block, C2f | C2PSA)}
-    assert chunked <= paired
+    assert chunked <= tied
+
+
+def test_queries_go_with_their_keys_and_heads_are_tied() -> None:
+    # Two heads, each of 32 queries, 32 keys and 64 values, one after the other.
+    found = planner("yolo26n").trace
+    heads = [i for i, group in enumerate(found.groups) if group.name == "model.10.m.0.attn.qkv.conv"]
+    first, second, values = (found.groups[index] for index in heads)
+    assert tuple(heads[:2]) in found.ties
+    assert first.locked is second.locked is None
+    assert values.locked == "the residual width of an attention block"
+    for start, group in ((0, first), (128, second)):
+        assert group.width == 32
+        for layer in ("qkv.conv", "qkv.bn"):
+            places = [
+                (channel, position)
+                for member in group.members
+                if member.layer == f"model.10.m.0.attn.{layer}"
+                for channel, position in zip(member.channels.tolist(), member.positions.tolist(), strict=True)
+            ]
+            assert sorted(places) == [(each, start + half + each) for each in range(32) for half in (0, 32)]
+    assert sorted(values.members[0].positions) == [*range(64, 128), *range(192, 256)]
 
 
 # Places in the original
@@ -291,7 +313,7 @@ def test_groups_do_not_depend_on_the_weights() -> None:
     assert [(group.name, group.width, group.locked) for group in other.groups] == [
         (group.name, group.width, group.locked) for group in ours.groups
     ]
-    assert other.partners == ours.partners
+    assert other.ties == ours.ties
     assert all(
         np.array_equal(one.positions, two.positions)
         for group, twin in zip(other.groups, ours.groups, strict=True)
