@@ -32,7 +32,10 @@ from cache.shipped import SHIPPED, load_shipped
 from compression.errors import SpecError, TrimboardError
 from compression.home import home, run_folder
 from compression.models import model_label
-from compression.spec import SPEC_VERSION, RunSpec
+from compression.spec import RunSpec
+
+# Raised when the planner makes other plans of the same cut; kept ones are then made anew.
+PLAN_VERSION = 2
 
 ENDED_WITHOUT_A_WORD = "The process ended without a word; its log says more."
 
@@ -52,7 +55,7 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
         level: 0 to 5.
     """
     decisive = {
-        "version": SPEC_VERSION,
+        "version": PLAN_VERSION,
         "model": None if weights_sha256 else model_label(model),
         "weights_sha256": weights_sha256,
         "nc": nc,
