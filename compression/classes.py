@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from compression.dataset import Dataset
-from compression.dataset_check import _Pair, _pairs
+from compression.dataset_check import ImagePair, image_pairs
 from compression.errors import DatasetError, SpecError
 from compression.home import home
 
@@ -68,6 +68,12 @@ def parse_classes(text: str, names: Mapping[int, str]) -> tuple[int, ...]:
         chosen |= by_parts[left[:length]] if length else {_index(left[0], names)}
         left = left[length or 1 :]
     return tuple(sorted(chosen))
+
+
+def parse_subset(text: str, names: Mapping[int, str]) -> tuple[int, ...]:
+    """The classes to keep as `parse_classes` reads them; empty for all, whether none or each was listed."""
+    kept = parse_classes(text, names) if text else ()
+    return () if len(kept) == len(names) else kept
 
 
 def class_subset(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
@@ -171,7 +177,7 @@ def _view_name(dataset: Dataset, names: dict[int, str], fingerprint: str) -> str
     return f"{dataset.name} [{inside}]"
 
 
-def _content(dataset: Dataset) -> tuple[dict[str, Any], dict[str, list[_Pair]]]:
+def _content(dataset: Dataset) -> tuple[dict[str, Any], dict[str, list[ImagePair]]]:
     """What a view's data.yaml shares with the original's, and the images of each split."""
     from ultralytics.data.utils import check_det_dataset
 
@@ -181,17 +187,17 @@ def _content(dataset: Dataset) -> tuple[dict[str, Any], dict[str, list[_Pair]]]:
         for split in (*_NEEDED, "test")
         if (value := resolved.get(split))
     }
-    splits = {split: _pairs(dataset.yaml_file, split, places[split]) for split in _NEEDED}
+    splits = {split: image_pairs(dataset.yaml_file, split, places[split]) for split in _NEEDED}
     # Many data sets name test images that nobody has; with part of them a view would claim to be the test split.
     with suppress(DatasetError):
-        test = _pairs(dataset.yaml_file, "test", places.get("test", []))
+        test = image_pairs(dataset.yaml_file, "test", places.get("test", []))
         if all(os.path.isfile(pair.image) for pair in test):
             splits["test"] = test
     # Tells how many values of a label row are key points.
     return {key: resolved[key] for key in ("kpt_shape",) if key in resolved}, splits
 
 
-def _folder(fingerprint: str, splits: dict[str, list[_Pair]]) -> Path:
+def _folder(fingerprint: str, splits: dict[str, list[ImagePair]]) -> Path:
     """Where a view lies; what the fingerprint does not cover, the test labels, stands in the name too.
 
     The data set's name does not: "lvis" or "coco" in a path changes how Ultralytics validates.
@@ -208,7 +214,7 @@ def _file_name(number: int, image: str) -> str:
     return f"{number:06d}.{image.rpartition('.')[-1]}"
 
 
-def _is_whole(folder: Path, splits: dict[str, list[_Pair]]) -> bool:
+def _is_whole(folder: Path, splits: dict[str, list[ImagePair]]) -> bool:
     """Whether a view is there with every label file, and its links lead to images."""
     try:
         return (folder / "data.yaml").is_file() and all(
@@ -218,7 +224,7 @@ def _is_whole(folder: Path, splits: dict[str, list[_Pair]]) -> bool:
         return False
 
 
-def _shows(folder: Path, split: str, number: int, pair: _Pair) -> bool:
+def _shows(folder: Path, split: str, number: int, pair: ImagePair) -> bool:
     link = folder / "images" / split / _file_name(number, pair.image)
     label = folder / "labels" / split / f"{link.stem}.txt"
     # The size is what the fingerprint knows of an image too.
@@ -227,7 +233,11 @@ def _shows(folder: Path, split: str, number: int, pair: _Pair) -> bool:
 
 
 def _write_view(
-    folder: Path, dataset: Dataset, classes: tuple[int, ...], splits: dict[str, list[_Pair]], content: dict[str, Any]
+    folder: Path,
+    dataset: Dataset,
+    classes: tuple[int, ...],
+    splits: dict[str, list[ImagePair]],
+    content: dict[str, Any],
 ) -> None:
     for split, pairs in splits.items():
         n_rows = _write_split(folder, split, pairs, classes)
@@ -242,7 +252,7 @@ def _write_view(
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def _write_split(folder: Path, split: str, pairs: list[_Pair], classes: tuple[int, ...]) -> int:
+def _write_split(folder: Path, split: str, pairs: list[ImagePair], classes: tuple[int, ...]) -> int:
     """Link the images of a split and write their labels; returns the number of label rows."""
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
@@ -282,7 +292,7 @@ def _kept_rows(label: str, classes: tuple[int, ...]) -> list[str]:
     return rows
 
 
-def _put_in_place(draft: Path, folder: Path, splits: dict[str, list[_Pair]]) -> None:
+def _put_in_place(draft: Path, folder: Path, splits: dict[str, list[ImagePair]]) -> None:
     """Rename a finished view to where it belongs, in place of one whose images went away."""
     try:
         os.rename(draft, folder)

@@ -125,7 +125,14 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
     targets = _targets(options)
     from compression.cut import plan_all
 
-    plans = plan_all(options.model, targets, imgsz=options.imgsz, data=options.data, method=_method(options))
+    plans = plan_all(
+        options.model,
+        targets,
+        imgsz=options.imgsz,
+        data=options.data,
+        classes=options.classes,
+        method=_method(options),
+    )
     if options.json:
         found = [plan.to_dict() for plan in plans]
         json.dump(found if options.level == ALL_LEVELS else found[0], results, indent=1)
@@ -355,6 +362,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(plan)
     _add_cut(plan, "0 to 5, or 'all' for 1 to 5")
     plan.add_argument("--data", help="data set whose classes and training images decide")
+    _add_classes(plan)
     _add_method(plan)
 
     prune = add("prune", _prune, "Cut a model and save it, not yet fine-tuned.")
@@ -379,7 +387,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--steps", type=int, default=1, help="cut and fine-tune in so many rounds, which share the epochs (default: 1)"
     )
-    run.add_argument("--classes", default="", help="keep only these: names or indices, as in person,car")
+    _add_classes(run)
     run.add_argument("--again", action="store_true", help="run even where a result is stored, and replace it")
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
@@ -418,6 +426,10 @@ def _add_method(parser: argparse.ArgumentParser, *, recovers: bool = False) -> N
         metavar="N",
         help=f"training images that criterion and recovery look at, at most (default: {DEFAULT_CALIBRATION_IMAGES})",
     )
+
+
+def _add_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--classes", default="", help="keep only these: names or indices, as in person,car")
 
 
 def _names(choices: Any) -> str:

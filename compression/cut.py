@@ -13,6 +13,7 @@ from cache.record import Costs, PlanRecord
 from cache.store import own_store, plan_key
 from compression.calibration import Calibration, load_calibration
 from compression.checkpoint import checkpoint_info, write_checkpoint
+from compression.classes import class_subset, keep_classes, parse_subset
 from compression.criteria import CRITERIA
 from compression.dataset import Dataset, class_names, open_dataset
 from compression.detector import Detector, needs_training, open_detector, with_classes
@@ -126,6 +127,7 @@ def plan(
     target: Target | None = None,
     imgsz: int = DEFAULT_IMGSZ,
     data: str | None = None,
+    classes: str = "",
     method: CutMethod | None = None,
 ) -> PlanRecord:
     """What would be cut from a model, exactly, with no training.
@@ -136,12 +138,14 @@ def plan(
         target: the costs to keep where `level` is None.
         imgsz: side of the square input, pixels.
         data: data set whose number of classes the model shall have; the model's own where None.
+        classes: names or indices of the only classes to keep; empty for all.
         method: how channels are chosen; None for the default, see `plan_all`.
 
     Raises:
-        TrimboardError: the model, level, target, method or data set cannot be used.
+        TrimboardError: the model, level, target, method, data set or a class cannot be used.
     """
-    return plan_all(model, {level: resolve_target(level, target)}, imgsz=imgsz, data=data, method=method)[0]
+    targets = {level: resolve_target(level, target)}
+    return plan_all(model, targets, imgsz=imgsz, data=data, classes=classes, method=method)[0]
 
 
 def plan_all(
@@ -150,6 +154,7 @@ def plan_all(
     *,
     imgsz: int = DEFAULT_IMGSZ,
     data: str | None = None,
+    classes: str = "",
     method: CutMethod | None = None,
 ) -> list[PlanRecord]:
     """Plans of several levels of one model, opened and traced once; those without images are kept in the store.
@@ -159,17 +164,21 @@ def plan_all(
         targets: level (None for a custom target) to the costs to keep.
         imgsz: side of the square input, pixels.
         data: data set whose number of classes the model shall have; the model's own where None.
+        classes: names or indices of the only classes to keep, of the data set or else of the model; empty for all.
         method: how channels are chosen; its recovery does not matter. None for that of a run where the model was
             trained on the data set's classes, and for what needs no images elsewhere.
 
     Raises:
-        TrimboardError: the model, a target, the method or the data set cannot be used.
+        TrimboardError: the model, a target, the method, the data set or a class cannot be used.
     """
     names = class_names(data) if data is not None else None
     detector = open_detector(model, nc=len(names) if names else None)
     module = detector.module if names is None else with_classes(detector, names)
+    kept = parse_subset(classes, names or module.names)
     method, dataset = _method_for(detector, data, replace(method, recovery="none") if method else None)
     method = replace(method, recovery="none")
+    if kept:
+        module, dataset = keep_classes(module, kept), dataset and class_subset(dataset, kept)
     start = time.perf_counter()
     cutter = Cutter(module, imgsz, method, dataset=dataset)
     opened = time.perf_counter() - start
@@ -190,7 +199,7 @@ def plan_all(
             criterion=method.criterion,
             allocation=method.allocation,
         )
-        if level is not None and _needs_no_images(method):
+        if level is not None and not kept and _needs_no_images(method):
             key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
             own_store().save_plan(key, record)
         records.append(record)

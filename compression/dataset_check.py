@@ -32,7 +32,7 @@ class CheckedSplits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pair:
+class ImagePair:
     """An image, its label file, and its name below the folder or list it was found by."""
 
     name: str
@@ -52,7 +52,7 @@ class _Finding:
         label_fault: why the label cannot be used; empty if it can.
     """
 
-    pair: _Pair
+    pair: ImagePair
     n_boxes: int = 0
     identity: tuple[str, int, str] = ("", 0, "")
     image_fault: str = ""
@@ -73,7 +73,7 @@ def check_splits(
     Raises:
         DatasetError: a folder is missing or empty, no image has a label, or an image or label cannot be used.
     """
-    pairs = {split: _pairs(yaml_file, split, places) for split, places in splits.items()}
+    pairs = {split: image_pairs(yaml_file, split, places) for split, places in splits.items()}
     findings = {split: _examine_all(found, len(names), kpt_shape) for split, found in pairs.items()}
     faults = [one for found in findings.values() for one in found if one.image_fault or one.label_fault]
     if faults:
@@ -97,7 +97,17 @@ def missing_images(yaml_file: Path, split: str, place: str) -> str:
     )
 
 
-def _pairs(yaml_file: Path, split: str, places: list[str]) -> list[_Pair]:
+def image_pairs(yaml_file: Path, split: str, places: list[str]) -> list[ImagePair]:
+    """The images of a split with the places of their labels, by name.
+
+    Args:
+        yaml_file: of the data set, for the sentence of a fault.
+        split: "train", "val" or "test".
+        places: folders and lists that hold the images.
+
+    Raises:
+        DatasetError: there are no images, or a place is missing.
+    """
     from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
     named = [
@@ -110,7 +120,7 @@ def _pairs(yaml_file: Path, split: str, places: list[str]) -> list[_Pair]:
         raise DatasetError(f"{yaml_file}: there are no {split} images in {', '.join(places)}; correct `{split}`.")
     named.sort()
     labels = img2label_paths([image for _, image in named])
-    return [_Pair(name=name, image=image, label=label) for (name, image), label in zip(named, labels, strict=True)]
+    return [ImagePair(name=name, image=image, label=label) for (name, image), label in zip(named, labels, strict=True)]
 
 
 def _files(yaml_file: Path, split: str, place: str) -> Iterator[tuple[str, str]]:
@@ -140,14 +150,14 @@ def _name_below(folder: str, file: str) -> str:
     return name.replace(os.sep, "/")
 
 
-def _examine_all(pairs: list[_Pair], nc: int, kpt_shape: tuple[int, int]) -> list[_Finding]:
+def _examine_all(pairs: list[ImagePair], nc: int, kpt_shape: tuple[int, int]) -> list[_Finding]:
     from ultralytics.utils import NUM_THREADS
 
     with ThreadPool(NUM_THREADS) as threads:
         return threads.map(lambda pair: _examine(pair, nc, kpt_shape), pairs)
 
 
-def _examine(pair: _Pair, nc: int, kpt_shape: tuple[int, int]) -> _Finding:
+def _examine(pair: ImagePair, nc: int, kpt_shape: tuple[int, int]) -> _Finding:
     from ultralytics.data.utils import verify_image_label
 
     # The prefix of messages and whether the task is pose or has a single class come before and after the counts.

@@ -15,7 +15,7 @@ from typing import Any
 from cache.record import Artifact, EpochRow, Metrics, Progress, RunRecord
 from cache.store import own_store
 from compression.checkpoint import checkpoint_info, write_checkpoint
-from compression.classes import class_subset, keep_classes, parse_classes
+from compression.classes import class_subset, keep_classes, parse_subset
 from compression.cut import looks_at_images
 from compression.dataset import Dataset, open_dataset
 from compression.detector import Detector, file_sha256, needs_training, open_detector, read_checkpoint, with_classes
@@ -26,7 +26,7 @@ from compression.finetune import fine_tune
 from compression.home import run_folder
 from compression.levels import ORIGINAL, resolve_target, target_of
 from compression.planner import Planner
-from compression.rounds import FINE_TUNING, TRAINING_FOLDER, Compressed, Rounds
+from compression.rounds import TRAINING_FOLDER, Compressed, Rounds
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_EPOCHS,
@@ -43,6 +43,7 @@ from compression.spec import (
 )
 
 CHECKPOINT = "checkpoint"
+TRAINING = "training the original"
 
 # What an uncut model's key says of how it was cut.
 _NOTHING_CUT: dict[str, Any] = {
@@ -128,8 +129,7 @@ def compress(
     check_device(device)
     tell(Progress(stage="dataset"))
     whole = open_dataset(data)
-    kept = parse_classes(classes, whole.names) if classes else ()
-    kept = () if len(kept) == whole.nc else kept
+    kept = parse_subset(classes, whole.names)
     dataset = class_subset(whole, kept) if kept else whole
     detector = open_detector(model, nc=dataset.nc, seed=seed)
     if kept and detector.file is not None and len(detector.module.names) == whole.nc:
@@ -268,9 +268,9 @@ class _Run:
             module.names = dict(self.dataset.names)
             start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
             write_checkpoint(module, start, {})
-            with self._stage("training the original"):
+            with self._stage(TRAINING):
                 training = fine_tune(
-                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=FINE_TUNING
+                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=TRAINING
                 )
             trained, _ = read_checkpoint(training.best)
             write_checkpoint(trained, stored, {})

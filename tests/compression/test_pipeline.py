@@ -250,6 +250,16 @@ class TestClasses:
         assert original.spec is not None
         assert original.spec.classes == (0, 2)
 
+    def test_plan_of_a_subset_is_that_of_the_run(self, trained_model: Path, tiny_shapes: Path) -> None:
+        options = {"level": 5, "classes": "ring, 0", "method": CutMethod(criterion="l2", allocation="uniform")}
+        planned = plan(str(trained_model), data=str(tiny_shapes), imgsz=64, **options)
+        run = compress(str(trained_model), str(tiny_shapes), **options, **{**SMALL, "epochs": 0})
+        assert planned.nc == 2
+        assert planned.after == run.record.costs
+        assert planned.layers == run.record.layers
+        looking = plan(str(trained_model), data=str(tiny_shapes), imgsz=64, level=5, classes="ring, 0")
+        assert (looking.nc, looking.criterion) == (2, "obs")
+
     def test_all_classes_are_no_subset(self, trained_model: Path, tiny_shapes: Path) -> None:
         options = {**SMALL, "epochs": 0}
         every = ",".join(map(str, range(10)))
@@ -327,6 +337,16 @@ class TestPlanAndPrune:
         planned = plan("yolo26n.yaml", level=1, data="shapes")
         assert (planned.nc, planned.criterion, planned.allocation) == (10, "l2", "uniform")
         assert not (own_home / "datasets").exists()
+
+    def test_plan_of_some_of_the_models_own_classes(self) -> None:
+        every, some = (plan("yolo26n.yaml", level=5, imgsz=320, classes=text) for text in ("", "0, 2"))
+        assert (every.nc, some.nc) == (80, 2)
+        assert every.before.params is not None
+        assert some.before.params is not None
+        # Three levels of two heads lose 78 outputs, each with a bias, that read 80 channels.
+        assert every.before.params - some.before.params == 2 * 3 * 78 * 81
+        with pytest.raises(SpecError, match="There is no class 'prson'"):
+            plan("yolo26n.yaml", level=5, imgsz=320, classes="prson")
 
     def test_custom_target_with_one_cost(self) -> None:
         planned = plan("yolo26n.yaml", target=Target(gflops_kept=0.5, params_kept=None), imgsz=320)
