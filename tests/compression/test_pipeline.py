@@ -251,7 +251,8 @@ class TestClasses:
         assert original.spec.classes == (0, 2)
 
     def test_plan_of_a_subset_is_that_of_the_run(self, trained_model: Path, tiny_shapes: Path) -> None:
-        options = {"level": 5, "classes": "ring, 0", "method": CutMethod(criterion="l2", allocation="uniform")}
+        options: dict[str, Any] = {"level": 5, "classes": "ring, 0"}
+        options["method"] = CutMethod(criterion="l2", allocation="uniform")
         planned = plan(str(trained_model), data=str(tiny_shapes), imgsz=64, **options)
         run = compress(str(trained_model), str(tiny_shapes), **options, **{**SMALL, "epochs": 0})
         assert planned.nc == 2
