@@ -26,6 +26,7 @@ from compression.finetune import fine_tune
 from compression.home import run_folder
 from compression.levels import ORIGINAL, resolve_target, target_of
 from compression.planner import Planner
+from compression.request import RunRequest
 from compression.rounds import TRAINING_FOLDER, Compressed, Rounds
 from compression.spec import (
     DEFAULT_BATCH,
@@ -125,35 +126,85 @@ def compress(
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    wanted = resolve_target(level, target)
-    check_device(device)
-    tell(Progress(stage="dataset"))
-    whole = open_dataset(data)
-    kept = parse_subset(classes, whole.names)
-    dataset = class_subset(whole, kept) if kept else whole
-    detector = open_detector(model, nc=dataset.nc, seed=seed)
-    if kept and detector.file is not None and len(detector.module.names) == whole.nc:
-        detector = replace(detector, module=keep_classes(detector.module, kept))
-    spec = RunSpec(
+    request = RunRequest(
         model=model,
-        weights_sha256=detector.weights_sha256,
-        data=dataset.name,
-        data_fingerprint=dataset.fingerprint,
+        data=data,
         level=level,
-        target=wanted,
-        classes=kept,
-        head=detector.choose_head(head),
+        target=target,
+        classes=classes,
         recipe=recipe,
+        method=method or CutMethod(),
         steps=steps,
         epochs=epochs,
         patience=patience,
         imgsz=imgsz,
         batch=batch,
+        seed=seed,
         device=device,
-        data_source=data,
-        **asdict(replace(_as_used(method or CutMethod()), seed=seed)),
+        head=head,
     )
-    return _Run(spec, dataset, tell, log_file).outcome(detector, again=again)
+    return run(open_request(request, tell=tell), again=again, log_file=log_file, tell=tell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A request whose model and data are open.
+
+    Attributes:
+        spec: the question itself; its key is that of the result unless the original has to be trained first.
+        dataset: what to train and measure on.
+        detector: what to cut.
+    """
+
+    spec: RunSpec
+    dataset: Dataset
+    detector: Detector
+
+
+def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
+    """Open the model and check the data set, with nothing written but a view of a class subset.
+
+    Raises:
+        TrimboardError: something asked for cannot be used.
+    """
+    wanted = resolve_target(request.level, request.target)
+    check_device(request.device)
+    tell(Progress(stage="dataset"))
+    whole = open_dataset(request.data)
+    kept = parse_subset(request.classes, whole.names)
+    dataset = class_subset(whole, kept) if kept else whole
+    detector = open_detector(request.model, nc=dataset.nc, seed=request.seed)
+    if kept and detector.file is not None and len(detector.module.names) == whole.nc:
+        detector = replace(detector, module=keep_classes(detector.module, kept))
+    spec = RunSpec(
+        model=request.model,
+        weights_sha256=detector.weights_sha256,
+        data=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        level=request.level,
+        target=wanted,
+        classes=kept,
+        head=detector.choose_head(request.head),
+        recipe=request.recipe,
+        steps=request.steps,
+        epochs=request.epochs,
+        patience=request.patience,
+        imgsz=request.imgsz,
+        batch=request.batch,
+        device=request.device,
+        data_source=request.data,
+        **asdict(replace(_as_used(request.method), seed=request.seed)),
+    )
+    return Question(spec=spec, dataset=dataset, detector=detector)
+
+
+def run(question: Question, *, again: bool = False, log_file: str = "", tell: Tell = silent) -> Outcome:
+    """Answer an open question, see `compress`.
+
+    Raises:
+        TrimboardError: something asked for cannot be used.
+    """
+    return _Run(question.spec, question.dataset, tell, log_file).outcome(question.detector, again=again)
 
 
 def _as_used(method: CutMethod) -> CutMethod:

@@ -1,0 +1,110 @@
+"""What a user asks to be run, as typed: nothing is opened yet, and no key is known.
+
+This module imports no torch, so that pages and the queue can hold requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from compression.errors import SpecError
+from compression.spec import (
+    DEFAULT_BATCH,
+    DEFAULT_EPOCHS,
+    DEFAULT_IMGSZ,
+    DEFAULT_PATIENCE,
+    DEFAULT_RECIPE,
+    DEFAULT_SEED,
+    CutMethod,
+    HeadName,
+    RecipeName,
+    Target,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """One run, see `compression.compress`.
+
+    Attributes:
+        model: catalog name, .yaml, or the path of a .pt.
+        data: known name or the path of a data.yaml.
+        level: 0 to 5; None with a custom target.
+        target: the costs to keep where `level` is None.
+        classes: names or indices of the only classes to keep, as "person,car"; "" for all.
+        recipe: how the pruned model is fine-tuned.
+        method: how channels are chosen and accuracy is recovered before training; its seed is not used.
+        steps: the target is reached in so many rounds of cutting and fine-tuning.
+        epochs: at most so many; 0 measures without training.
+        patience: epochs without a better result after which fine-tuning ends.
+        imgsz: side of the square input, pixels.
+        batch: images a step.
+        seed: of everything random.
+        device: Ultralytics' device string; "" lets Ultralytics choose.
+        head: predictions to measure; None for the end-to-end ones where the model has them.
+    """
+
+    model: str
+    data: str
+    level: int | None = None
+    target: Target | None = None
+    classes: str = ""
+    recipe: RecipeName = DEFAULT_RECIPE
+    method: CutMethod = field(default_factory=CutMethod)
+    steps: int = 1
+    epochs: int = DEFAULT_EPOCHS
+    patience: int = DEFAULT_PATIENCE
+    imgsz: int = DEFAULT_IMGSZ
+    batch: int = DEFAULT_BATCH
+    seed: int = DEFAULT_SEED
+    device: str = ""
+    head: HeadName | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunRequest:
+        """The inverse of `to_dict`, also after a trip through JSON.
+
+        Raises:
+            SpecError: a field is unknown, missing or out of range.
+        """
+        try:
+            target = values["target"]
+            return cls(
+                **{
+                    **values,
+                    "target": Target(**target) if target else None,
+                    "method": CutMethod(**values["method"]),
+                }
+            )
+        except (TypeError, KeyError) as error:
+            raise SpecError(f"A stored request cannot be read: {error}.") from error
+
+    def arguments(self) -> tuple[str, ...]:
+        """The command line behind `trimboard run`."""
+        asked = {
+            "data": self.data,
+            "level": self.level,
+            "keep-gflops": self.target.gflops_kept if self.target else None,
+            "keep-params": self.target.params_kept if self.target else None,
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "imgsz": self.imgsz,
+            "batch": self.batch,
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "criterion": self.method.criterion,
+            "allocation": self.method.allocation,
+            "recovery": self.method.recovery,
+            "calibration-images": self.method.calibration_images,
+            "steps": self.steps,
+            "classes": self.classes or None,
+            "device": self.device or None,
+            "head": self.head,
+        }
+        # In one piece, since a name may begin like an option.
+        return (self.model, *(f"--{name}={value}" for name, value in asked.items() if value is not None))
