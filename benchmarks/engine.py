@@ -30,7 +30,7 @@ from compression.checkpoint import write_checkpoint
 from compression.costs import GIGA
 from compression.detector import open_detector, read_checkpoint
 from compression.environment import describe_environment
-from compression.finetune import FineTuneTrainer, add_teller
+from compression.finetune import add_teller
 from compression.levels import LEVELS, target_of
 from compression.models import CATALOG
 from compression.pipeline import StoreTeller, silent
@@ -38,6 +38,7 @@ from compression.planner import Planner
 from compression.shapes import draw_dataset
 from compression.spec import DEFAULT_IMGSZ, RunSpec
 from compression.surgery import apply_plan
+from compression.trainer import FineTuneTrainer
 
 KIB = 1024
 PLANNED_MODELS = ("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x")
@@ -141,7 +142,7 @@ def throughput(rounds: int) -> dict[str, Any]:
             target=target_of(5),
             head="e2e",
         )
-        Store().begin_run(spec, pid=os.getpid(), log_file="")
+        Store().queue.begin(spec, lanes="cpu", pid=os.getpid(), log_file="")
         seconds: dict[str, list[float]] = {"trimboard": [], "ultralytics": []}
         for number in range(rounds):
             for name in sorted(seconds, reverse=bool(number % 2)):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.record import RunRecord
-from compression.cli import write_progress
+from compression.jobs.local import write_progress
 from compression.levels import LEVELS, ORIGINAL
 from compression.pipeline import Outcome, compress
 

@@ -29,12 +29,12 @@ from cache.record import Metrics, RunRecord, parse_record
 from cache.store import own_store
 from compression.calibration import load_calibration
 from compression.checkpoint import write_checkpoint
-from compression.cli import write_progress
 from compression.dataset import Dataset, open_dataset
 from compression.detector import open_detector
 from compression.errors import DatasetError
 from compression.evaluation import evaluate, evaluate_for
 from compression.home import home
+from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
 from compression.pipeline import Outcome, compress
 from compression.spec import DEFAULT_BATCH, CutMethod, RecipeName, Target

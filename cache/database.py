@@ -54,14 +54,29 @@ runs_table = Table(
     _metadata,
     Column("key", String, primary_key=True),
     Column("spec", Text, nullable=False),
-    Column("state", String, nullable=False),
-    Column("progress", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("position", Float, nullable=False),
+    Column("lanes", String, nullable=False),
+    Column("executor", String, nullable=False),
+    Column("host", String, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("process_started", Float, nullable=False),
-    Column("started", String, nullable=False, index=True),
+    Column("memory_mb", Float, nullable=False),
+    Column("progress", Text, nullable=False),
+    Column("queued", String, nullable=False),
+    Column("started", String, nullable=False),
     Column("updated", String, nullable=False),
     Column("message", Text, nullable=False),
     Column("log_file", String, nullable=False),
+)
+
+epochs_table = Table(
+    "epochs",
+    _metadata,
+    Column("key", String, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("payload", Text, nullable=False),
 )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import psutil
 
 # A process's start is computed from the wall clock at boot, which time synchronisation moves a little; a process id
 # is not given twice within this time.
 SAME_START_S = 60.0
+
+# How long a process is given to end by itself; a training that is deep in a computation does not hear before its end.
+PATIENCE_S = 1.5
 
 
 def started_at(pid: int) -> float:
@@ -15,6 +20,36 @@ def started_at(pid: int) -> float:
         return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
         return 0.0
+
+
+def end(pid: int, started: float) -> None:
+    """End a process and all that it started; kindly at first, and by force after that.
+
+    Args:
+        pid: the process; one that is gone, or another one under its id, is left alone.
+        started: when it started, see `started_at`.
+    """
+    if not is_alive(pid, started):
+        return
+    tree = _tree(pid)
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(tree, timeout=PATIENCE_S)
+    # What was started in the meantime is ended too.
+    for process in {*left, *(child for each in left for child in _tree(each.pid))}:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=PATIENCE_S)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """A process and all that it started, directly or not."""
+    try:
+        process = psutil.Process(pid)
+        return [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def is_alive(pid: int, started: float) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
+from compression.request import RunRequest
 from compression.spec import AllocationName, CriterionName, HeadName, RunSpec, Target
 
 RECORD_VERSION = 1
@@ -279,7 +280,8 @@ class PlanRecord:
             raise RecordError(f"A stored plan cannot be read: {error}.") from error
 
 
-RunState = Literal["running", "done", "failed"]
+RunState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+ExecutorName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +295,7 @@ class Progress:
         eta_seconds: expected time to the end of the stage; None while unknown.
         map50: latest validation result; None while there is none.
         map50_95: likewise.
+        finished: the epoch that has just ended; None in between.
     """
 
     stage: str
@@ -301,6 +304,7 @@ class Progress:
     eta_seconds: float | None = None
     map50: float | None = None
     map50_95: float | None = None
+    finished: EpochRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,25 +313,41 @@ class RunStatus:
 
     Attributes:
         key: the spec's key.
-        spec: what was asked.
-        state: running, done or failed; "running" of a process that is gone is reported as failed.
+        spec: the question.
+        request: the same as it was typed; None where nobody typed it.
+        state: "running" of a process that is gone is given as "interrupted".
         progress: the last that it told.
+        position: its place in the queue, the lowest first.
+        lanes: the devices that it needs for itself.
+        executor: what runs it.
+        host: the machine that it runs on, or is to run on; empty where that is open.
         pid: its process.
-        started: ISO 8601 date and time.
-        updated: when it last told its progress.
-        message: one sentence; why it failed.
+        process_started: when that started, seconds since 1970.
+        memory_mb: what it holds of the device's memory, megabytes; 0 before it was measured.
+        queued: ISO 8601 date and time.
+        started: likewise; empty before.
+        updated: its last sign of life.
+        message: one sentence; why it ended without a result.
         log_file: where its output goes.
     """
 
     key: str
     spec: RunSpec
+    request: RunRequest | None
     state: RunState
     progress: Progress
+    position: float
+    lanes: str
+    executor: ExecutorName
+    host: str
     pid: int
+    process_started: float
+    memory_mb: float
+    queued: str
     started: str
     updated: str
-    message: str = ""
-    log_file: str = ""
+    message: str
+    log_file: str
 
 
 def parse_record(text: str) -> RunRecord:

@@ -8,40 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
 
-from sqlalchemy import URL, Row, delete, insert, select, update
+from sqlalchemy import URL, delete, insert, select
 
-from cache.database import Database, StoreError, plans_table, records_table, runs_table
-from cache.processes import is_alive, started_at
+from cache.database import Database, plans_table, records_table
 from cache.published import load_published
-from cache.record import (
-    PlanRecord,
-    Progress,
-    RecordError,
-    RunRecord,
-    RunStatus,
-    parse_plan,
-    parse_record,
-)
+from cache.queue import RunQueue
+from cache.record import PlanRecord, RecordError, RunRecord, parse_plan, parse_record
 from cache.shipped import SHIPPED, load_shipped
-from compression.errors import SpecError, TrimboardError
 from compression.home import home, run_folder
 from compression.models import model_label
-from compression.spec import RunSpec
 
 # Raised when the planner makes other plans of the same cut; kept ones are then made anew.
 PLAN_VERSION = 2
-
-ENDED_WITHOUT_A_WORD = "The process ended without a word; its log says more."
-
-
-class RunBusyError(TrimboardError):
-    """The same run is already going on in another process."""
 
 
 def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level: int) -> str:
@@ -66,7 +47,11 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
 
 
 class Store:
-    """Results, plans and runs of one user."""
+    """Results, plans and runs of one user.
+
+    Attributes:
+        queue: the runs.
+    """
 
     def __init__(self, url: str | None = None, *, shipped: Path = SHIPPED) -> None:
         """Open the database, and create it on first use.
@@ -81,6 +66,7 @@ class Store:
         self._shipped = load_shipped(shipped)
         self._published = {record.key: record for record in load_published(shipped / "published")}
         self._database = Database(url or URL.create("sqlite", database=str(home() / "trimboard.db")))
+        self.queue = RunQueue(self._database)
 
     def close(self) -> None:
         """Close the connections; the store opens them again when it is used."""
@@ -150,75 +136,7 @@ class Store:
         """
         with self._database.reading() as connection:
             records = [_readable_record(payload) for payload in connection.scalars(select(records_table.c.payload))]
-            runs = [_status(row) for row in connection.execute(select(runs_table))]
-        return records.count(None) + runs.count(None) + len(self._shipped.unreadable)
-
-    def begin_run(self, spec: RunSpec, *, pid: int, log_file: str) -> None:
-        """Note that a process works on a run, in place of an earlier run of the same key.
-
-        Args:
-            spec: what was asked.
-            pid: the process; one that already has this run may note it again.
-            log_file: where its output goes.
-
-        Raises:
-            RunBusyError: another living process has this run.
-            StoreError: the database cannot be written.
-        """
-        now, started = _now(), started_at(pid)
-        with self._database.writing() as connection:
-            earlier = connection.execute(select(runs_table).where(runs_table.c.key == spec.key)).one_or_none()
-            if earlier and earlier.pid != pid and _is_going_on(earlier):
-                raise RunBusyError(
-                    f"This run is already going on in process {earlier.pid}; wait for it, or end that process first."
-                )
-            connection.execute(delete(runs_table).where(runs_table.c.key == spec.key))
-            connection.execute(
-                insert(runs_table).values(
-                    key=spec.key,
-                    spec=json.dumps(spec.to_dict()),
-                    state="running",
-                    progress=json.dumps(asdict(Progress(stage="starting"))),
-                    pid=pid,
-                    process_started=started,
-                    started=now,
-                    updated=now,
-                    message="",
-                    log_file=log_file,
-                )
-            )
-
-    def tell(self, key: str, progress: Progress) -> None:
-        """Note how far a run is.
-
-        Raises:
-            StoreError: that run was not begun, or the database cannot be written.
-        """
-        self._update_run(key, progress=json.dumps(asdict(progress)))
-
-    def end_run(self, key: str, state: Literal["done", "failed"], message: str = "") -> None:
-        """Note that a run is over.
-
-        Args:
-            key: the spec's key.
-            state: how it ended.
-            message: one sentence; why it failed.
-
-        Raises:
-            StoreError: that run was not begun, or the database cannot be written.
-        """
-        self._update_run(key, state=state, message=message)
-
-    def runs(self, active_only: bool = False) -> list[RunStatus]:
-        """The runs that can be read, newest first; one whose process is gone is reported as failed.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        with self._database.reading() as connection:
-            rows = connection.execute(select(runs_table).order_by(runs_table.c.started.desc(), runs_table.c.key)).all()
-        statuses = [status for status in map(_status, rows) if status]
-        return [status for status in statuses if status.state == "running" or not active_only]
+        return records.count(None) + self.queue.n_unreadable() + len(self._shipped.unreadable)
 
     def save_plan(self, key: str, plan: PlanRecord) -> None:
         """Add a plan, in place of an earlier one of the same `plan_key`.
@@ -256,14 +174,6 @@ class Store:
         files = (folder / Path(artifact.file).name for folder in folders)
         return next((file for file in files if file.is_file() and file.stat().st_size == artifact.size_bytes), None)
 
-    def _update_run(self, key: str, **values: str) -> None:
-        with self._database.writing() as connection:
-            changed = connection.execute(
-                update(runs_table).where(runs_table.c.key == key).values(updated=_now(), **values)
-            )
-            if changed.rowcount == 0:
-                raise StoreError(f"There is no run {key!r}; begin it first.")
-
 
 def own_store() -> Store:
     """The store of the data folder, opened once a process."""
@@ -282,31 +192,3 @@ def _readable_record(payload: str) -> RunRecord | None:
         return parse_record(payload)
     except RecordError:
         return None
-
-
-def _status(row: Row[Any]) -> RunStatus | None:
-    """The run of a row, or None where its spec cannot be read."""
-    try:
-        spec, progress = RunSpec.from_dict(json.loads(row.spec)), Progress(**json.loads(row.progress))
-    except (SpecError, TypeError, ValueError):
-        return None
-    is_lost = row.state == "running" and not _is_going_on(row)
-    return RunStatus(
-        key=row.key,
-        spec=spec,
-        state="failed" if is_lost else row.state,
-        progress=progress,
-        pid=row.pid,
-        started=row.started,
-        updated=row.updated,
-        message=ENDED_WITHOUT_A_WORD if is_lost else row.message,
-        log_file=row.log_file,
-    )
-
-
-def _is_going_on(row: Row[Any]) -> bool:
-    return row.state == "running" and is_alive(row.pid, row.process_started)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

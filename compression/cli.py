@@ -12,9 +12,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
+from cache.record import ExecutorName
+from compression.cli_queue import add_queue_commands, queue_requests
 from compression.errors import SpecError, TrimboardError
-from compression.jobs.local import LOG_FILE_VARIABLE
+from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
+from compression.request import RunRequest
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_CALIBRATION_IMAGES,
@@ -32,7 +35,7 @@ from compression.spec import (
 )
 
 if TYPE_CHECKING:
-    from cache.record import Metrics, PlanRecord, Progress
+    from cache.record import Metrics, PlanRecord
 
 # Torch and Ultralytics are imported inside the commands that need them, so that the others answer at once.
 
@@ -177,29 +180,14 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
     (level, target), *_ = _targets(options).items()
+    request = _request(options, level=level, target=target, method=_method(options), seed=options.seed)
+    if options.queue:
+        queue_requests([request], options.executor, as_json=options.json, results=results)
+        return
     from cache.comparison import published_table
-    from compression.pipeline import compress
+    from compression.pipeline import open_request, run
 
-    outcome = compress(
-        options.model,
-        options.data,
-        level=level,
-        target=target if level is None else None,
-        classes=options.classes,
-        recipe=options.recipe,
-        method=_method(options),
-        steps=options.steps,
-        epochs=options.epochs,
-        patience=options.patience,
-        imgsz=options.imgsz,
-        batch=options.batch,
-        seed=options.seed,
-        device=options.device,
-        head=options.head,
-        again=options.again,
-        log_file=os.environ.get(LOG_FILE_VARIABLE, ""),
-        tell=write_progress,
-    )
+    outcome = run(open_request(request, tell=write_progress), again=options.again, tell=write_progress)
     record = outcome.record
     for warning in record.warnings:
         sys.stderr.write(f"{warning}\n")
@@ -216,6 +204,64 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
         results.write(f"mAP50-95 before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n")
     results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
+
+
+def _sweep(options: argparse.Namespace, results: TextIO) -> None:
+    criteria: list[str | None] = [*_listed(options.criterion)] or [None]
+    methods = [_method(argparse.Namespace(**{**vars(options), "criterion": criterion})) for criterion in criteria]
+    requests = [
+        _request(options, level=level, target=target_of(level), method=method, seed=seed)
+        for seed in _whole_numbers("seeds", options.seeds)
+        for method in methods
+        for level in _whole_numbers("levels", options.levels)
+    ]
+    queue_requests(requests, options.executor, as_json=options.json, results=results)
+
+
+def _request(
+    options: argparse.Namespace, *, level: int | None, target: Target, method: CutMethod | None, seed: int
+) -> RunRequest:
+    return RunRequest(
+        model=options.model,
+        data=options.data,
+        level=level,
+        target=target if level is None else None,
+        classes=options.classes,
+        recipe=options.recipe,
+        method=method or CutMethod(),
+        steps=options.steps,
+        epochs=options.epochs,
+        patience=options.patience,
+        imgsz=options.imgsz,
+        batch=options.batch,
+        seed=seed,
+        device=options.device,
+        head=options.head,
+    )
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _whole_numbers(name: str, text: str) -> list[int]:
+    """Numbers and ranges, each once, in the order given.
+
+    Raises:
+        SpecError: there is none, or one is no number.
+    """
+    numbers: list[int] = []
+    for part in _listed(text):
+        first, _, last = part.partition("-")
+        try:
+            numbers += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise SpecError(
+                f"{part!r} in --{name} is not understood; give numbers and ranges, as in 0,2 or 1-5."
+            ) from None
+    if not numbers:
+        raise SpecError(f"{text!r} names no {name}; give numbers and ranges, as in 0,2 or 1-5.")
+    return list(dict.fromkeys(numbers))
 
 
 def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
@@ -278,14 +324,6 @@ def _compare(options: argparse.Namespace, results: TextIO) -> None:
 
 def _three(metrics: Metrics) -> str:
     return "-" if metrics.map50_95 is None else f"{metrics.map50_95:.3f}"
-
-
-def write_progress(progress: Progress) -> None:
-    """One line of progress to stderr."""
-    epochs = f" {progress.epoch}/{progress.epochs} epochs" if progress.epochs else ""
-    left = f", {progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
-    accuracy = f", mAP50-95 {progress.map50_95:.3f}" if progress.map50_95 is not None else ""
-    sys.stderr.write(f"[trimboard] {progress.stage}{epochs}{left}{accuracy}\n")
 
 
 def _method(options: argparse.Namespace) -> CutMethod | None:
@@ -376,19 +414,20 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "Prune, fine-tune, measure and keep the result.")
     _add_model(run)
     _add_cut(run, "0 to 5")
-    _add_data(run)
-    run.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS, help="at most so many (default: %(default)s)")
-    run.add_argument(
-        "--patience", type=int, default=DEFAULT_PATIENCE, help="stop after so many without gain (default: %(default)s)"
-    )
+    _add_training(run)
     run.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
-    run.add_argument("--recipe", default=DEFAULT_RECIPE, help=f"{RECIPE_HELP} (default: %(default)s)")
-    _add_method(run, recovers=True)
-    run.add_argument(
-        "--steps", type=int, default=1, help="cut and fine-tune in so many rounds, which share the epochs (default: 1)"
-    )
-    _add_classes(run)
     run.add_argument("--again", action="store_true", help="run even where a result is stored, and replace it")
+    run.add_argument("--queue", action="store_true", help="queue it behind other runs, and do not wait for it")
+    _add_executor(run)
+
+    sweep = add("sweep", _sweep, "Queue many runs of one model; what is measured or queued already is left out.")
+    _add_model(sweep)
+    sweep.add_argument("--levels", default="1-5", help="as in 1-5 or 0,3,5 (default: %(default)s)")
+    sweep.add_argument("--seeds", default=str(DEFAULT_SEED), help="as in 0,1,2 or 0-2 (default: %(default)s)")
+    _add_training(sweep)
+    _add_executor(sweep)
+
+    add_queue_commands(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
@@ -426,6 +465,25 @@ def _add_method(parser: argparse.ArgumentParser, *, recovers: bool = False) -> N
         metavar="N",
         help=f"training images that criterion and recovery look at, at most (default: {DEFAULT_CALIBRATION_IMAGES})",
     )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    parser.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS, help="at most so many (default: %(default)s)")
+    parser.add_argument(
+        "--patience", type=int, default=DEFAULT_PATIENCE, help="stop after so many without gain (default: %(default)s)"
+    )
+    parser.add_argument("--recipe", default=DEFAULT_RECIPE, help=f"{RECIPE_HELP} (default: %(default)s)")
+    _add_method(parser, recovers=True)
+    parser.add_argument(
+        "--steps", type=int, default=1, help="cut and fine-tune in so many rounds, which share the epochs (default: 1)"
+    )
+    _add_classes(parser)
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+    choices = get_args(ExecutorName)
+    parser.add_argument("--executor", choices=choices, default=choices[0], help="where queued runs go (default: local)")
 
 
 def _add_classes(parser: argparse.ArgumentParser) -> None:

@@ -53,6 +53,19 @@ def check_device(device: str) -> None:
         raise SpecError(f"Device {device!r} is not there; give cpu, 0 for the first GPU, or 0,1 for two.") from error
 
 
+def lanes(device: str) -> str:
+    """The devices that work takes for itself, by which runs are kept apart: "cpu", "0", "0,1", "mps".
+
+    Args:
+        device: Ultralytics' device string; with "" it chooses.
+    """
+    chosen = select_device(device, verbose=False)
+    if chosen.type != "cuda":
+        return str(chosen.type)
+    named = [part.strip().removeprefix("cuda:") for part in device.split(",") if part.strip()]
+    return ",".join(part for part in named if part.isdigit()) or str(chosen.index or 0)
+
+
 def torch_device(device: str) -> torch.device:
     """The device that criteria and recovery run on: of several GPUs the first.
 

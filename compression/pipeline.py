@@ -6,12 +6,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cache.database import StoreError
 from cache.record import Artifact, EpochRow, Metrics, Progress, RunRecord
 from cache.store import own_store
 from compression.checkpoint import checkpoint_info, write_checkpoint
@@ -19,11 +20,12 @@ from compression.classes import class_subset, keep_classes, parse_subset
 from compression.cut import looks_at_images
 from compression.dataset import Dataset, open_dataset
 from compression.detector import Detector, file_sha256, needs_training, open_detector, read_checkpoint, with_classes
-from compression.environment import check_device, commit, describe_environment
+from compression.environment import check_device, commit, describe_environment, lanes
 from compression.errors import TrimboardError
 from compression.evaluation import evaluate_for
 from compression.finetune import fine_tune
 from compression.home import run_folder
+from compression.jobs.life import SignsOfLife
 from compression.levels import ORIGINAL, resolve_target, target_of
 from compression.planner import Planner
 from compression.request import RunRequest
@@ -44,6 +46,7 @@ from compression.spec import (
 )
 
 CHECKPOINT = "checkpoint"
+INTERRUPTED_BY_HAND = "Interrupted. Resume the run: it goes on from its last whole epoch."
 TRAINING = "training the original"
 
 # What an uncut model's key says of how it was cut.
@@ -151,11 +154,13 @@ class Question:
     """A request whose model and data are open.
 
     Attributes:
-        spec: the question itself; its key is that of the result unless the original has to be trained first.
+        request: as it was typed.
+        spec: what that means; its key is the result's unless the original has to be trained first.
         dataset: what to train and measure on.
         detector: what to cut.
     """
 
+    request: RunRequest
     spec: RunSpec
     dataset: Dataset
     detector: Detector
@@ -167,7 +172,7 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    wanted = resolve_target(request.level, request.target)
+    resolve_target(request.level, request.target)
     check_device(request.device)
     tell(Progress(stage="dataset"))
     whole = open_dataset(request.data)
@@ -176,13 +181,27 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     detector = open_detector(request.model, nc=dataset.nc, seed=request.seed)
     if kept and detector.file is not None and len(detector.module.names) == whole.nc:
         detector = replace(detector, module=keep_classes(detector.module, kept))
-    spec = RunSpec(
+    return Question(request=request, spec=_spec(request, dataset, detector, kept), dataset=dataset, detector=detector)
+
+
+def ask_also(question: Question, request: RunRequest) -> Question:
+    """The question of another request for the same model, data set, classes and device, which are open already.
+
+    Raises:
+        TrimboardError: something asked for cannot be used.
+    """
+    spec = _spec(request, question.dataset, question.detector, question.spec.classes)
+    return replace(question, request=request, spec=spec)
+
+
+def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple[int, ...]) -> RunSpec:
+    return RunSpec(
         model=request.model,
         weights_sha256=detector.weights_sha256,
         data=dataset.name,
         data_fingerprint=dataset.fingerprint,
         level=request.level,
-        target=wanted,
+        target=resolve_target(request.level, request.target),
         classes=kept,
         head=detector.choose_head(request.head),
         recipe=request.recipe,
@@ -195,7 +214,6 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
         data_source=request.data,
         **asdict(replace(_as_used(request.method), seed=request.seed)),
     )
-    return Question(spec=spec, dataset=dataset, detector=detector)
 
 
 def run(question: Question, *, again: bool = False, log_file: str = "", tell: Tell = silent) -> Outcome:
@@ -204,7 +222,12 @@ def run(question: Question, *, again: bool = False, log_file: str = "", tell: Te
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    return _Run(question.spec, question.dataset, tell, log_file).outcome(question.detector, again=again)
+    return _Run(question, tell, log_file).outcome(question.detector, again=again)
+
+
+def find_result(question: Question) -> RunRecord | None:
+    """What was measured earlier for the same question."""
+    return _Run(question, silent, "").find(question.detector)
 
 
 def _as_used(method: CutMethod) -> CutMethod:
@@ -225,24 +248,27 @@ class StoreTeller:
     further: Tell
 
     def __call__(self, progress: Progress) -> None:
-        own_store().tell(self.key, progress)
+        # A database that is away for a moment must not end a training of days.
+        with suppress(StoreError):
+            own_store().queue.tell(self.key, progress)
         self.further(progress)
 
 
 class _Run:
     """One call of `compress`, from an opened model on."""
 
-    def __init__(self, spec: RunSpec, dataset: Dataset, tell: Tell, log_file: str) -> None:
-        self.asked = spec
-        self.dataset = dataset
-        self.tell: Tell = StoreTeller(key=spec.key, further=tell)
+    def __init__(self, question: Question, tell: Tell, log_file: str) -> None:
+        self.asked = question.spec
+        self.request = question.request
+        self.dataset = question.dataset
+        self.tell: Tell = StoreTeller(key=self.asked.key, further=tell)
         self.log_file = log_file
         self.seconds: dict[str, float] = {}
         commit()
 
     def outcome(self, detector: Detector, *, again: bool) -> Outcome:
         """The stored result where there is one and nobody asks for another, else a new one."""
-        cached = None if again else self._cached(detector)
+        cached = None if again else self.find(detector)
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered():
@@ -253,7 +279,8 @@ class _Run:
                 record = self._compress(detector, record)
         return Outcome(record=record, cached=False, checkpoint=own_store().artifact_path(record))
 
-    def _cached(self, detector: Detector) -> RunRecord | None:
+    def find(self, detector: Detector) -> RunRecord | None:
+        """The stored result."""
         if needs_training(detector, self.dataset.nc):
             checkpoint = self._trained_checkpoint()
             if checkpoint is None:
@@ -265,13 +292,20 @@ class _Run:
     @contextmanager
     def _registered(self) -> Iterator[None]:
         """Note the run as running, and how it ended."""
-        own_store().begin_run(self.asked, pid=os.getpid(), log_file=self.log_file)
+        queue, key = own_store().queue, self.asked.key
+        queue.begin(self.asked, self.request, lanes=lanes(self.asked.device), pid=os.getpid(), log_file=self.log_file)
         try:
-            yield
-        except BaseException as error:
-            own_store().end_run(self.asked.key, "failed", _reason(error))
+            with SignsOfLife(key, self.asked.device):
+                yield
+        except KeyboardInterrupt:
+            queue.end(key, "interrupted", INTERRUPTED_BY_HAND)
             raise
-        own_store().end_run(self.asked.key, "done")
+        except BaseException as error:
+            # Where the disk is full this cannot be noted; the error itself tells it.
+            with suppress(StoreError):
+                queue.end(key, "failed", _reason(error))
+            raise
+        queue.end(key, "done")
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -327,7 +361,12 @@ class _Run:
             write_checkpoint(trained, stored, {})
             metrics = evaluate_for(spec, stored, self.dataset)
             self._save(
-                spec, replace(detector, module=trained), stored, original=metrics, metrics=metrics, curve=training.curve
+                spec,
+                replace(detector, module=trained),
+                stored,
+                original=metrics,
+                metrics=metrics,
+                curve=training.curve,
             )
             _remove_working_files(folder)
         return open_detector(str(stored))
@@ -443,17 +482,16 @@ def _suffix(spec: RunSpec) -> str:
 
 
 def _remove_working_files(folder: Path) -> None:
-    """Drop what only an interrupted run would need."""
+    """Drop what only an interrupted run would need, and the drafts of one that was killed."""
     for training in folder.glob(f"{TRAINING_FOLDER}*"):
         shutil.rmtree(training, ignore_errors=True)
-    for file in (folder / "start.pt", *folder.glob("cut-*.pt")):
-        file.unlink(missing_ok=True)
+    for pattern in ("start.pt", "cut-*.pt", "teacher.pt", "measured.pt", ".*.pt.*"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:
     """One sentence for the page."""
-    if isinstance(error, KeyboardInterrupt):
-        return "Interrupted; the same run goes on from its last whole epoch."
     if isinstance(error, TrimboardError):
         return str(error)
     text = str(error).strip().split("\n", 1)[0]

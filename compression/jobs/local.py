@@ -1,7 +1,7 @@
-"""Runs and plans in processes of their own on this machine, which outlive the page and the server that started them.
+"""Processes of this machine that outlive the page and the server that started them.
 
-A process is the command line as a user would type it. A run tells its progress to the store; what is kept here is
-only what the store cannot know: that a process was started and has not registered itself yet, or died before it did.
+A page asks for a run or for plans by the command line that a user would type. What comes of it stands in the store;
+kept here is only what the store cannot know: that a process was started and has not done its work yet, or was refused.
 """
 
 from __future__ import annotations
@@ -13,85 +13,16 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
+from cache.record import Progress
 from compression.home import home
-from compression.spec import (
-    DEFAULT_CALIBRATION_IMAGES,
-    DEFAULT_RECIPE,
-    WITHOUT_IMAGES,
-    AllocationName,
-    CriterionName,
-    CutMethod,
-    RecipeName,
-    RecoveryName,
-)
+from compression.request import RunRequest
+from compression.spec import WITHOUT_IMAGES
 
-LOG_FILE_VARIABLE = "TRIMBOARD_LOG_FILE"
+Process = subprocess.Popen[bytes]
+
 _ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """What a page asks to be run.
-
-    Attributes:
-        model: catalog name with suffix, .yaml, or the path of a .pt.
-        data: known name or the path of a data.yaml.
-        level: 0 to 5.
-        epochs: at most so many; 0 measures without training.
-        patience: epochs without a better result after which fine-tuning ends.
-        imgsz: side of the square input, pixels.
-        batch: images a step.
-        seed: of the fine-tuning.
-        recipe: how the pruned model is fine-tuned.
-        criterion: how channels are ranked.
-        allocation: how the cut is shared out among the layers.
-        recovery: what brings accuracy back before training.
-        calibration_images: at most so many training images are looked at by criterion and recovery.
-        steps: the target is reached in so many rounds of cutting and fine-tuning.
-        classes: names or indices of the only classes to keep, as "person,car"; "" for all.
-        device: Ultralytics' device string; "" lets Ultralytics choose.
-    """
-
-    model: str
-    data: str
-    level: int
-    epochs: int
-    patience: int
-    imgsz: int
-    batch: int
-    seed: int
-    recipe: RecipeName = DEFAULT_RECIPE
-    criterion: CriterionName = CutMethod.criterion
-    allocation: AllocationName = CutMethod.allocation
-    recovery: RecoveryName = CutMethod.recovery
-    calibration_images: int = DEFAULT_CALIBRATION_IMAGES
-    steps: int = 1
-    classes: str = ""
-    device: str = ""
-
-    def arguments(self) -> tuple[str, ...]:
-        """The command line behind `python -m compression`."""
-        options = {
-            "--data": self.data,
-            "--level": self.level,
-            "--epochs": self.epochs,
-            "--patience": self.patience,
-            "--imgsz": self.imgsz,
-            "--batch": self.batch,
-            "--seed": self.seed,
-            "--recipe": self.recipe,
-            "--criterion": self.criterion,
-            "--allocation": self.allocation,
-            "--recovery": self.recovery,
-            "--calibration-images": self.calibration_images,
-            "--steps": self.steps,
-        }
-        # In one piece, since the name of a class may begin like an option.
-        classes = (f"--classes={self.classes}",) if self.classes else ()
-        device = ("--device", self.device) if self.device else ()
-        return ("run", self.model, *(str(part) for option in options.items() for part in option), *classes, *device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +30,7 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does.
+        kind: what it does: queue a run, or plan.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
@@ -128,13 +59,13 @@ _lock = threading.Lock()
 
 
 def start_run(request: RunRequest) -> Job:
-    """Start a run; where the same one is still going on, that one is returned and nothing is started.
+    """Start queueing a run; where the same one is still being queued, that job is returned and nothing is started.
 
     Raises:
         OSError: the log cannot be written, or the process cannot be started.
     """
     _forget_ended(request)
-    return _start("run", request.arguments(), request)
+    return _start("run", ("run", *request.arguments(), "--queue"), request)
 
 
 def _forget_ended(request: RunRequest) -> None:
@@ -208,27 +139,56 @@ def _start(kind: Literal["run", "plan"], arguments: tuple[str, ...], request: Ru
         if earlier is not None and earlier.exit_code() is None:
             _jobs[arguments] = earlier
             return earlier
-        log_file, process = _spawn(kind, arguments)
+        log_file = _new_log(kind)
+        with append_to(log_file) as log:
+            # The plans themselves go to the store.
+            results = subprocess.DEVNULL if kind == "plan" else log
+            process = python_process("-m", "compression", *arguments, output=results, errors=log)
         job = Job(kind=kind, arguments=arguments, pid=process.pid, log_file=log_file, request=request, _process=process)
         _jobs[arguments] = job
         return job
 
 
-def _spawn(kind: str, arguments: tuple[str, ...]) -> tuple[Path, subprocess.Popen[bytes]]:
+def _new_log(kind: str) -> Path:
     folder = home() / "logs"
     folder.mkdir(exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f"{kind}-", suffix=".log", dir=folder)
+    os.close(handle)
+    return Path(name)
+
+
+def append_to(log_file: Path) -> BinaryIO:
+    """A log opened for a process's output, behind what earlier attempts wrote."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    return log_file.open("ab")
+
+
+def python_process(*arguments: str, output: BinaryIO | int, errors: BinaryIO | int = subprocess.STDOUT) -> Process:
+    """Start Python in a session of its own, which no terminal, page or server takes along when it ends.
+
+    Args:
+        arguments: behind `python`.
+        output: where stdout goes.
+        errors: where stderr goes; to stdout's place unless told otherwise.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
     # The package must be found from whatever folder the server was started in.
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), LOG_FILE_VARIABLE: name}
-    with os.fdopen(handle, "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "compression", *arguments],
-            stdin=subprocess.DEVNULL,
-            # The plans themselves go to the store.
-            stdout=subprocess.DEVNULL if kind == "plan" else log,
-            stderr=log,
-            start_new_session=True,
-            env=environment,
-        )
-    return Path(name), process
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+def write_progress(progress: Progress) -> None:
+    """One line of progress to stderr."""
+    epochs = f" {progress.epoch}/{progress.epochs} epochs" if progress.epochs else ""
+    left = f", {progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
+    accuracy = f", mAP50-95 {progress.map50_95:.3f}" if progress.map50_95 is not None else ""
+    sys.stderr.write(f"[trimboard] {progress.stage}{epochs}{left}{accuracy}\n")

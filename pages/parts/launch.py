@@ -11,6 +11,7 @@ import streamlit as st
 from compression.classes import parse_classes
 from compression.errors import SpecError
 from compression.jobs import local
+from compression.request import RunRequest
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_CALIBRATION_IMAGES,
@@ -71,13 +72,13 @@ def launch_form(level: int, options: LaunchOptions) -> None:
             st.rerun()
 
 
-def _check_classes(request: local.RunRequest, options: LaunchOptions) -> None:
+def _check_classes(request: RunRequest, options: LaunchOptions) -> None:
     """A name that is mistyped is told at once; all else the run checks itself."""
     if request.classes:
         parse_classes(request.classes, options.names)
 
 
-def _fields(level: int, options: LaunchOptions) -> local.RunRequest:
+def _fields(level: int, options: LaunchOptions) -> RunRequest:
     key = options.key
     names = list(options.models)
     model = names[0]
@@ -95,7 +96,7 @@ def _fields(level: int, options: LaunchOptions) -> local.RunRequest:
         "Device", placeholder="chosen by itself", key=f"d-{key}", help="cpu, 0 for the first GPU, or 0,1 for two."
     )
     method, steps, classes = _advanced_fields(options)
-    return local.RunRequest(
+    return RunRequest(
         model=model,
         data=options.data,
         level=level,
@@ -105,10 +106,7 @@ def _fields(level: int, options: LaunchOptions) -> local.RunRequest:
         batch=batch,
         seed=seed,
         recipe=recipe,
-        criterion=method.criterion,
-        allocation=method.allocation,
-        recovery=method.recovery,
-        calibration_images=method.calibration_images,
+        method=method,
         steps=steps,
         classes=classes.strip(),
         device=device.strip(),

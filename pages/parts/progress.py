@@ -1,4 +1,4 @@
-"""What a page says about the runs of one model and data set: running, about to start, or failed."""
+"""What a page says about the runs of one model and data set: running, waiting, about to be queued, or failed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cache.record import Progress, RunStatus
+from cache.record import Progress, RunState, RunStatus
 from compression.jobs.local import Job
 from compression.levels import ORIGINAL
 from compression.models import model_label
 from pages.parts import formats
 from pages.parts.methods import method_label
+
+
+# How a run ends that a user did not end.
+FAILED: tuple[RunState, ...] = ("failed", "interrupted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +25,17 @@ class RunView:
 
     Attributes:
         title: which level, and on which data set where that is not the page's.
-        state: about to register itself, at work, or over without a result.
+        state: about to be queued, waiting for its device, at work, or over without a result.
         line: what it does now, or why it failed.
         fraction: part of the stage that is done; None where the stage does not tell.
         how: method and seed, in a few words; empty where the run has not told them yet.
         log_file: its output, for the tail of a failed run.
-        job: its process, if this server started it.
+        job: the process that queued it, if this server started that.
         elsewhere: its result is listed under another data set.
     """
 
     title: str
-    state: Literal["starting", "running", "failed"]
+    state: Literal["starting", "queued", "running", "failed"]
     line: str
     fraction: float | None = None
     how: str = ""
@@ -66,23 +70,24 @@ def run_views(
 
     Args:
         subject: whose runs.
-        statuses: runs as the store knows them, newest first.
+        statuses: runs as the queue gives them.
         jobs: processes that this server started.
         unmeasured: levels without a result; failures of other levels are only shown if this server started them.
     """
-    own = {job.pid: job for job in jobs if job.kind == "run" and _is_job_of(job, subject)}
-    known = [status for status in statuses if status.pid in own or _is_status_of(status, subject)]
-    registered = {status.pid for status in known}
-    waiting = [job for job in own.values() if job.pid not in registered]
+    own = {job.request: job for job in jobs if job.kind == "run" and _is_job_of(job, subject)}
+    known = [status for status in statuses if status.request in own or _is_status_of(status, subject)]
+    registered = {status.request for status in known}
+    waiting = [job for job in own.values() if job.request not in registered]
     running = [_running(status, subject) for status in known if status.state == "running"]
+    queued = [_queued(status, statuses, subject) for status in known if status.state == "queued"]
     starting = [_starting(job, subject) for job in waiting if job.exit_code() is None]
     refused = [_refused(job, subject) for job in waiting if job.exit_code() not in (None, 0)]
     failed = [
-        _failed(status, own.get(status.pid), subject)
+        _failed(status, own.get(status.request), subject)
         for status in _latest_of_each_level(known)
-        if status.state == "failed" and (status.pid in own or status.spec.level in unmeasured)
+        if status.state in FAILED and (status.request in own or status.spec.level in unmeasured)
     ]
-    return running + starting + refused + failed
+    return running + queued + starting + refused + failed
 
 
 def _is_job_of(job: Job, subject: Subject) -> bool:
@@ -149,8 +154,15 @@ def progress_line(progress: Progress) -> str:
     return " · ".join(parts)
 
 
+def _queued(status: RunStatus, statuses: Sequence[RunStatus], subject: Subject) -> RunView:
+    waiting = [each.key for each in statuses if each.state == "queued"]
+    before = waiting.index(status.key)
+    place = "next in the queue" if before == 0 else f"{before + 1} in the queue"
+    return RunView(**_heading_of_status(status, subject), state="queued", line=f"Waits for its device, {place}")
+
+
 def _starting(job: Job, subject: Subject) -> RunView:
-    return RunView(**_heading_of_job(job, subject), state="starting", line="Starting the process", job=job)
+    return RunView(**_heading_of_job(job, subject), state="starting", line="Checking what was asked", job=job)
 
 
 def _refused(job: Job, subject: Subject) -> RunView:

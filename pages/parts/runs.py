@@ -25,7 +25,7 @@ def show_runs(store: Store, subject: Subject, unmeasured: Collection[int]) -> No
 
 
 def _views(store: Store, subject: Subject, unmeasured: Collection[int]) -> list[RunView]:
-    return run_views(subject, store.runs(), local.jobs(), unmeasured)
+    return run_views(subject, store.queue.runs(), local.jobs(), unmeasured)
 
 
 def _draw(store: Store, subject: Subject, unmeasured: Collection[int]) -> None:
@@ -49,7 +49,8 @@ def _note_endings(subject: Subject, views: list[RunView]) -> None:
 
 
 def _draw_working(view: RunView) -> None:
-    st.markdown(f"**{_plain(view.title)} is being measured.**{_how(view)} It goes on when you close this page.")
+    is_what = "is queued" if view.state == "queued" else "is being measured"
+    st.markdown(f"**{_plain(view.title)} {is_what}.**{_how(view)} It goes on when you close this page.")
     if view.fraction is None:
         # An empty bar would say that nothing was done yet.
         st.markdown(f":material/hourglass_empty: {_plain(view.line)}")

@@ -280,7 +280,7 @@ def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path,
         expect(page.get_by_text("Level 3 is being measured.")).to_have_count(1)
 
         expect(page.get_by_test_id("stMetric").first).not_to_contain_text("not measured")
-        assert [status.state for status in store.runs()] == ["done"]
+        assert [status.state for status in store.queue.runs()] == ["done"]
         (record,) = [one for one in store.records(data=DATA) if one.level == 3]
         assert record.metrics.map50_95 is not None
         assert _card(page, "mAP50-95") == f"{record.metrics.map50_95:.3f}"

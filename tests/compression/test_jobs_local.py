@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from compression.jobs import local
+from compression.request import RunRequest
 
 
-def _request(level: int = 9) -> local.RunRequest:
+def _request(level: int = 9) -> RunRequest:
     """A level that does not exist, so that the process refuses it at once."""
-    return local.RunRequest(
+    return RunRequest(
         model="yolo26n.yaml",
         data="shapes",
         level=level,
@@ -32,30 +33,6 @@ def _wait(job: local.Job) -> int:
             return code
         time.sleep(0.1)
     raise AssertionError("the process does not end")
-
-
-def test_a_run_is_the_command_line_that_a_user_would_type() -> None:
-    assert " ".join(_request(3).arguments()) == (
-        "run yolo26n.yaml --data shapes --level 3 --epochs 1 --patience 5 --imgsz 64 --batch 2 --seed 0 "
-        "--recipe plain --criterion obs --allocation budget --recovery least_squares --calibration-images 256 --steps 1 "
-        "--device cpu"
-    )
-
-
-def test_the_method_and_the_classes_are_part_of_the_command_line() -> None:
-    request = replace(
-        _request(3),
-        criterion="taylor",
-        allocation="uniform",
-        recovery="none",
-        calibration_images=64,
-        steps=3,
-        classes="disc,-ring",
-    )
-    assert request.arguments()[18:] == (
-        *("--criterion", "taylor", "--allocation", "uniform", "--recovery", "none"),
-        *("--calibration-images", "64", "--steps", "3", "--classes=disc,-ring", "--device", "cpu"),
-    )
 
 
 def test_a_plan_of_a_model_that_has_its_classes_names_no_data() -> None:

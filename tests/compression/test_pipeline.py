@@ -150,7 +150,7 @@ class TestCompress:
         last = [progress for progress in told if progress.stage == "fine-tuning"][-1]
         assert (last.epoch, last.epochs, last.eta_seconds) == (1, 1, 0)
         assert last.map50_95 is not None
-        (run,) = Store().runs()
+        (run,) = Store().queue.runs()
         assert (run.state, run.progress.stage) == ("done", "saving")
 
     def test_failure_is_told_to_the_store(
@@ -162,7 +162,7 @@ class TestCompress:
         monkeypatch.setattr("compression.rounds.fine_tune", fail)
         with pytest.raises(RuntimeError):
             compress(str(trained_model), str(tiny_shapes), level=2, **SMALL)
-        (run,) = Store().runs()
+        (run,) = Store().queue.runs()
         assert (run.state, run.message) == ("failed", "RuntimeError: no space left")
         assert [record.level for record in Store().records(model="mine")] == [0]
 
@@ -315,8 +315,8 @@ class TestResume:
         )
         killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert killed.returncode == -9, killed.stderr
-        (run,) = Store().runs()
-        assert run.state == "failed"
+        (run,) = Store().queue.runs()
+        assert run.state == "interrupted"
         outcome = compress(str(trained_model), str(tiny_shapes), level=5, epochs=4, imgsz=64, batch=4, device="cpu")
         assert [row.epoch for row in outcome.record.curve] == [1, 2, 3, 4]
         assert all(row.seconds > 0 for row in outcome.record.curve)

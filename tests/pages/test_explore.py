@@ -18,7 +18,8 @@ from cache.store import Store, plan_key
 from compression.dataset import class_names
 from compression.jobs import local
 from compression.levels import LEVELS
-from compression.spec import Target
+from compression.request import RunRequest
+from compression.spec import CutMethod, Target
 from pages.parts import results
 from pages.parts.runs import NEWEST_WANTED
 from pages.parts.view import WITHOUT_WEIGHTS
@@ -236,9 +237,9 @@ def test_a_plan_of_another_width_is_not_taken_for_one_of_this_model() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[local.RunRequest]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
     """What the page asks to be run."""
-    requests: list[local.RunRequest] = []
+    requests: list[RunRequest] = []
     monkeypatch.setattr(local, "start_run", requests.append)
     return requests
 
@@ -252,21 +253,19 @@ def _field(page: AppTest, kind: str, letter: str) -> Any:
     return field
 
 
-def test_a_run_is_asked_for_by_the_default_method(asked: list[local.RunRequest]) -> None:
+def test_a_run_is_asked_for_by_the_default_method(asked: list[RunRequest]) -> None:
     page = _start(_open(level="3"))
     assert not page.exception
     (request,) = asked
-    assert request == local.RunRequest(
+    assert request == RunRequest(
         model="yolo26n.pt", data="shapes", level=3, epochs=100, patience=100, imgsz=320, batch=16, seed=0
     )
-    assert (request.recipe, request.criterion, request.allocation, request.recovery) == (
-        *("cosine", "obs", "budget", "least_squares"),
-    )
+    assert (request.recipe, request.method) == ("cosine", CutMethod())
     recipes = _field(page, "selectbox", "r").options
     assert [recipe.split(":")[0] for recipe in recipes] == ["cosine", "distill", "standard", "plain"]
 
 
-def test_a_run_is_asked_for_with_what_was_chosen(asked: list[local.RunRequest]) -> None:
+def test_a_run_is_asked_for_with_what_was_chosen(asked: list[RunRequest]) -> None:
     page = _open(level="2")
     for letter, value in (("r", "distill"), ("c", "taylor"), ("a", "uniform"), ("y", "none")):
         _field(page, "selectbox", letter).set_value(value)
@@ -275,13 +274,11 @@ def test_a_run_is_asked_for_with_what_was_chosen(asked: list[local.RunRequest]) 
     _field(page, "text_input", "k").set_value(" disc, 3 ")
     assert not _start(page).exception
     (request,) = asked
-    assert (request.recipe, request.criterion, request.allocation, request.recovery) == (
-        *("distill", "taylor", "uniform", "none"),
-    )
-    assert (request.calibration_images, request.steps, request.classes) == (64, 3, "disc, 3")
+    method = CutMethod(criterion="taylor", allocation="uniform", recovery="none", calibration_images=64)
+    assert (request.recipe, request.method, request.steps, request.classes) == ("distill", method, 3, "disc, 3")
 
 
-def test_a_class_that_is_not_there_is_told_at_once(asked: list[local.RunRequest]) -> None:
+def test_a_class_that_is_not_there_is_told_at_once(asked: list[RunRequest]) -> None:
     page = _open(level="2")
     _field(page, "text_input", "k").set_value("disk")
     _start(page)
@@ -289,7 +286,7 @@ def test_a_class_that_is_not_there_is_told_at_once(asked: list[local.RunRequest]
     assert any("There is no class 'disk' (did you mean 'disc'?)" in error.value for error in page.error)
 
 
-def test_a_run_on_some_classes_names_the_whole_data_set(asked: list[local.RunRequest]) -> None:
+def test_a_run_on_some_classes_names_the_whole_data_set(asked: list[RunRequest]) -> None:
     first, _, third, *_ = class_names("shapes").values()
     some: dict[str, Any] = {
         "data": f"shapes [{first}, {third}]",

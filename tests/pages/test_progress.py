@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cache.record import Progress, RunStatus
-from compression.jobs.local import Job, RunRequest
+from compression.jobs.local import Job
+from compression.request import RunRequest
 from pages.parts.progress import Subject, progress_line, run_views
 from tests import factories
 
@@ -25,7 +26,17 @@ def _status(level: int = 3, **changes: Any) -> RunStatus:
     values: dict[str, Any] = {
         "key": spec.key,
         "spec": spec,
+        "request": None,
         "state": "running",
+        "position": 0.0,
+        "lanes": "cpu",
+        "executor": "local",
+        "host": "here",
+        "process_started": 0.0,
+        "memory_mb": 0.0,
+        "queued": "2026-05-22",
+        "message": "",
+        "log_file": "",
         "progress": Progress(stage="fine-tuning", epoch=3, epochs=20, eta_seconds=130, map50=0.5, map50_95=0.41234),
         "pid": 1,
         "started": "2026-05-22",
@@ -97,7 +108,7 @@ def test_a_run_from_a_path_is_known_by_its_weights() -> None:
 def test_a_run_on_some_classes_says_where_its_result_will_be(tmp_path: Path) -> None:
     spec = factories.spec(4, data="shapes [disc, star]", classes=(0, 2))
     job = _job(tmp_path, 2, classes="disc,star")
-    (view,) = run_views(SUBJECT, [_status(spec=spec, pid=job.pid)], [job], [4])
+    (view,) = run_views(SUBJECT, [_status(spec=spec, request=job.request)], [job], [4])
     assert (view.title, view.elsewhere) == ("Level 4 on shapes [disc, star]", True)
     (refused,) = run_views(SUBJECT, [], [job], [4])
     assert (refused.title, refused.elsewhere) == ("Level 4 on shapes [disc,star]", True)
@@ -112,7 +123,7 @@ def test_the_page_of_some_classes_shows_their_runs_only(tmp_path: Path) -> None:
 
 def test_a_failure_on_some_classes_does_not_hide_one_on_all(tmp_path: Path) -> None:
     job = _job(tmp_path, 2, classes="disc")
-    of_some = _status(state="failed", pid=job.pid, spec=factories.spec(3, data="shapes [disc]", classes=(0,)))
+    of_some = _status(state="failed", request=job.request, spec=factories.spec(3, data="shapes [disc]", classes=(0,)))
     titles = [view.title for view in run_views(SUBJECT, [of_some, _status(state="failed")], [job], [3])]
     assert titles == ["Level 3 on shapes [disc]", "Level 3"]
 
@@ -133,8 +144,21 @@ def test_a_refused_input_shows_the_sentence_that_the_command_line_wrote(tmp_path
 
 def test_a_job_that_registered_itself_is_shown_once(tmp_path: Path) -> None:
     job = _job(tmp_path, 2)
-    (view,) = run_views(SUBJECT, [_status(pid=job.pid, state="failed", message="Broken.")], [job], [])
+    (view,) = run_views(SUBJECT, [_status(request=job.request, state="failed", message="Broken.")], [job], [])
     assert (view.line, view.job) == ("Broken.", job)
+
+
+def test_a_queued_run_tells_its_place_among_all() -> None:
+    others = _status(spec=factories.spec(3, model="yolo26s.pt"), state="queued")
+    first, second = run_views(SUBJECT, [_status(1, state="queued"), others, _status(2, state="queued")], [], [1, 2])
+    assert (first.state, first.line) == ("queued", "Waits for its device, next in the queue")
+    assert second.line == "Waits for its device, 3 in the queue"
+
+
+def test_an_interrupted_run_is_a_failure_and_a_cancelled_one_is_none() -> None:
+    lost = _status(1, state="interrupted", message="The process ended without a word.")
+    views = run_views(SUBJECT, [lost, _status(2, state="cancelled")], [], [1, 2])
+    assert [(view.title, view.state, view.line) for view in views] == [("Level 1", "failed", lost.message)]
 
 
 def test_a_job_that_found_its_result_in_the_cache_is_no_news(tmp_path: Path) -> None:

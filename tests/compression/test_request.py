@@ -1,0 +1,58 @@
+"""Requests as they are typed, stored and typed again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from compression.errors import SpecError
+from compression.request import RunRequest
+from compression.spec import CutMethod, Target
+
+REQUEST = RunRequest(
+    model="yolo26n.yaml",
+    data="shapes",
+    level=3,
+    recipe="plain",
+    epochs=1,
+    patience=5,
+    imgsz=64,
+    batch=2,
+    device="cpu",
+)
+
+
+def test_a_request_is_the_command_line_that_a_user_would_type() -> None:
+    assert " ".join(REQUEST.arguments()) == (
+        "yolo26n.yaml --data=shapes --level=3 --epochs=1 --patience=5 --imgsz=64 --batch=2 --seed=0 --recipe=plain "
+        "--criterion=obs --allocation=budget --recovery=least_squares --calibration-images=256 --steps=1 --device=cpu"
+    )
+
+
+def test_method_classes_and_head_are_part_of_it() -> None:
+    method = CutMethod(criterion="taylor", allocation="uniform", recovery="none", calibration_images=64)
+    request = replace(REQUEST, method=method, steps=3, classes="disc,-ring", head="nms", device="")
+    assert request.arguments()[9:] == (
+        *("--criterion=taylor", "--allocation=uniform", "--recovery=none", "--calibration-images=64", "--steps=3"),
+        *("--classes=disc,-ring", "--head=nms"),
+    )
+
+
+def test_a_custom_target_names_what_it_keeps() -> None:
+    request = replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=None))
+    assert request.arguments()[1:4] == ("--data=shapes", "--keep-gflops=0.4", "--epochs=1")
+
+
+@pytest.mark.parametrize(
+    "request_", [REQUEST, replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=0.5), classes="0")]
+)
+def test_a_stored_request_is_the_same(request_: RunRequest) -> None:
+    assert RunRequest.from_dict(json.loads(json.dumps(request_.to_dict()))) == request_
+
+
+@pytest.mark.parametrize("damage", [{"target": {"gflops": 1}}, {"method": None}, {"depth": 3}])
+def test_a_damaged_request_is_refused(damage: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="stored request cannot be read"):
+        RunRequest.from_dict({**REQUEST.to_dict(), **damage})
