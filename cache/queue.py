@@ -25,7 +25,6 @@ from compression.spec import RunSpec
 SILENCE = timedelta(seconds=30)
 
 INTERRUPTED = "The process ended without a word. Resume the run: it goes on from its last whole epoch."
-CANCELLED = "Cancelled. Resume the run: it goes on from its last whole epoch."
 
 
 class RunBusyError(TrimboardError):
@@ -204,7 +203,7 @@ class RunQueue:
             status = _status(row) if row else None
             if status is None or status.state not in ("queued", "running"):
                 raise UnknownRunError(f"Run {key[:12]} is neither queued nor running; there is nothing to cancel.")
-            _change(connection, key, state="cancelled", message=CANCELLED, updated=_now())
+            _change(connection, key, state="cancelled", message="", updated=_now())
         return status
 
     def resume(self, key: str) -> RunStatus:

@@ -25,16 +25,22 @@ IDLE_S = 10.0
 LOCK_FILE, LOG_FILE = "worker.lock", "worker.log"
 
 
+def is_at_work() -> bool:
+    """Whether a worker of this machine is at work."""
+    try:
+        with _lock().acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def ensure_worker() -> None:
     """Start a worker for this machine, unless one is at work.
 
     Raises:
         OSError: the log cannot be written, or the process cannot be started.
     """
-    try:
-        with _lock().acquire(timeout=0):
-            pass
-    except Timeout:
+    if is_at_work():
         return
     with append_to(home() / "logs" / LOG_FILE) as log:
         python_process("-m", "compression", "worker", output=log)
@@ -49,10 +55,12 @@ def work(*, stay: bool = False) -> None:
     Where another worker is at work on this machine there is nothing to do.
     """
     queue = own_store().queue
+    # Whoever looks whether a worker is at work holds the lock for a moment.
+    patience = 1.0
     # Looked at once more behind the lock: a run that was queued while it was let go found a worker, and started none.
     while stay or _has_work(queue):
         try:
-            with _lock().acquire(timeout=0):
+            with _lock().acquire(timeout=patience):
                 _empty(queue, stay=stay)
         except Timeout:
             return

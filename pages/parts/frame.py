@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-PAGES = {"pages/explore.py": "Explore"}
+PAGES = {"pages/explore.py": "Explore", "pages/runs.py": "Runs"}
 ICON = Path(__file__).parent / "icon.png"
 
 _STYLE = """

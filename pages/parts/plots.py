@@ -13,8 +13,10 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
+from cache.record import EpochRow
 from pages.parts.heatmap import Heatmap
 from pages.parts.outcome import METRIC_LABELS
+from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import Point, Range, Tradeoff
 
 ACCENT = "#3B7DDD"
@@ -199,6 +201,49 @@ def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
             y1=row + 0.5,
             line={"color": NEUTRAL, "width": 2},
         )
+    return figure
+
+
+def draw_accuracy_curve(curve: Sequence[EpochRow]) -> go.Figure:
+    """mAP50-95 and mAP50 of a training by epoch."""
+    figure = _curves({"mAP50-95": [row.map50_95 for row in curve], "mAP50": [row.map50 for row in curve]}, curve)
+    figure.update_yaxes(title="Accuracy on the validation images", tickformat=".3~f")
+    return figure
+
+
+def draw_loss_curve(curve: Sequence[EpochRow]) -> go.Figure:
+    """Losses of a training by epoch, summed up over what they are of."""
+    lines = {
+        name: [losses_of(row, part) for row in curve] for name, part in (("training", "train"), ("validation", "val"))
+    }
+    figure = _curves(lines, curve)
+    figure.update_yaxes(title="Loss")
+    return figure
+
+
+def _curves(lines: dict[str, list[float]], curve: Sequence[EpochRow]) -> go.Figure:
+    figure = go.Figure(layout=_layout(220))
+    for (name, values), colour in zip(lines.items(), (ACCENT, NEUTRAL), strict=True):
+        figure.add_scatter(
+            x=[row.epoch for row in curve],
+            y=values,
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "width": 2},
+            marker={"size": 5},
+            hovertemplate=f"{name} %{{y:.3f}} after epoch %{{x}}<extra></extra>",
+        )
+        figure.add_annotation(
+            x=curve[-1].epoch,
+            y=values[-1],
+            text=name,
+            showarrow=False,
+            yshift=11,
+            xanchor="right",
+            font={"color": colour, "size": 12},
+        )
+    figure.update_xaxes(title="Epoch", showgrid=False, zeroline=False, fixedrange=True, rangemode="nonnegative")
+    figure.update_yaxes(showgrid=True, zeroline=False, fixedrange=True)
     return figure
 
 

@@ -14,7 +14,6 @@ from compression.models import model_label
 from pages.parts import formats
 from pages.parts.methods import method_label
 
-
 # How a run ends that a user did not end.
 FAILED: tuple[RunState, ...] = ("failed", "interrupted")
 

@@ -50,16 +50,16 @@ def _note_endings(subject: Subject, views: list[RunView]) -> None:
 
 def _draw_working(view: RunView) -> None:
     is_what = "is queued" if view.state == "queued" else "is being measured"
-    st.markdown(f"**{_plain(view.title)} {is_what}.**{_how(view)} It goes on when you close this page.")
+    st.markdown(f"**{plain(view.title)} {is_what}.**{_how(view)} It goes on when you close this page.")
     if view.fraction is None:
         # An empty bar would say that nothing was done yet.
-        st.markdown(f":material/hourglass_empty: {_plain(view.line)}")
+        st.markdown(f":material/hourglass_empty: {plain(view.line)}")
     else:
         st.progress(view.fraction, text=view.line)
 
 
 def _draw_failed(view: RunView, number: int) -> None:
-    st.error(f"**{_plain(view.title)} was not measured.**{_how(view)} {_plain(view.line)}", icon=":material/error:")
+    st.error(f"**{plain(view.title)} was not measured.**{_how(view)} {plain(view.line)}", icon=":material/error:")
     lines = local.tail(view.log_file) if view.log_file else []
     if lines:
         with st.expander("End of its log"):
@@ -69,9 +69,9 @@ def _draw_failed(view: RunView, number: int) -> None:
 
 
 def _how(view: RunView) -> str:
-    return f" {_plain(view.how).capitalize()}." if view.how else ""
+    return f" {plain(view.how).capitalize()}." if view.how else ""
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text of a program, with nothing in it read as Markdown."""
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#$~:|" else sign for sign in text)

@@ -1,0 +1,164 @@
+"""Runs: what is at work, what waits in which order, and how the others ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from cache.queue import RunQueue
+from cache.record import RunStatus
+from cache.store import Store
+from compression.errors import TrimboardError
+from compression.jobs import control, local, worker
+from pages.parts import frame
+from pages.parts.plots import CONFIG, draw_accuracy_curve, draw_loss_curve
+from pages.parts.results import open_store
+from pages.parts.run_cards import RunCard, cards_of, utc_now
+from pages.parts.runs import plain
+
+POLL_S = 1.0
+# Of the runs that are over so many are shown at first.
+MOST_SHOWN = 20
+
+_STATE_BADGES = {
+    "done": (":material/check_circle:", "green"),
+    "failed": (":material/error:", "red"),
+    "interrupted": (":material/power_off:", "orange"),
+    "cancelled": (":material/cancel:", "gray"),
+}
+_REMOVE_HELP = "From this list only: its result, where it has one, stays."
+# Session state: why the last click did nothing.
+_REFUSAL = "refusal"
+
+
+def main() -> None:
+    """Draw the page."""
+    frame.begin("Runs")
+    st.title("Runs")
+    st.markdown(
+        "One run at a time works on each device; the others wait in order. Runs belong to no browser: closing this "
+        "page, or the server, changes nothing. What was interrupted goes on from its last whole epoch once you resume "
+        "it."
+    )
+    store, _ = open_store()
+    # A run may also be queued on the command line, or by a colleague.
+    st.fragment(_draw, run_every=POLL_S)(store)
+
+
+def _draw(store: Store) -> None:
+    try:
+        runs = store.queue.runs()
+    except TrimboardError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    refusal = st.session_state.pop(_REFUSAL, "")
+    if refusal:
+        st.warning(refusal, icon=":material/info:")
+    pairs = list(zip(runs, cards_of(runs, utc_now()), strict=True))
+    if not pairs:
+        st.info(
+            "No run was asked for yet. Start one on the page Explore, or queue many at once: "
+            "`trimboard sweep yolo26n.pt --data shapes --levels 1-5`.",
+            icon=":material/info:",
+        )
+        return
+    _draw_at_work(store.queue, [pair for pair in pairs if pair[0].state == "running"])
+    _draw_queued(store.queue, [card for run, card in pairs if run.state == "queued"])
+    _draw_over(store.queue, [pair for pair in pairs if pair[0].state not in ("running", "queued")])
+
+
+def _draw_at_work(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
+    st.subheader("At work", anchor=False)
+    if not pairs:
+        st.caption("Nothing is at work.")
+    for run, card in pairs:
+        with st.container(border=True, key=f"work-{card.key[:12]}"):
+            with _line(f"**{plain(card.title)}** · {plain(card.how)}"):
+                _button("Cancel", ":material/cancel:", lambda key: control.cancel(queue, key), card)
+            if card.fraction is None:
+                st.markdown(f":material/hourglass_empty: {plain(card.line)}")
+            else:
+                st.progress(card.fraction, text=card.line)
+            st.caption(" · ".join(plain(fact) for fact in card.facts))
+            _draw_curves(queue, card)
+            _draw_log(run)
+
+
+def _draw_curves(queue: RunQueue, card: RunCard) -> None:
+    curve = queue.curve(card.key)
+    if not curve:
+        return
+    left, right = st.columns(2)
+    left.plotly_chart(draw_accuracy_curve(curve), key=f"accuracy-{card.key[:12]}", config=CONFIG, width="stretch")
+    right.plotly_chart(draw_loss_curve(curve), key=f"loss-{card.key[:12]}", config=CONFIG, width="stretch")
+
+
+def _draw_log(run: RunStatus) -> None:
+    lines = local.tail(Path(run.log_file)) if run.log_file else []
+    if lines:
+        with st.expander("End of its log"):
+            st.code("\n".join(lines), language=None, wrap_lines=True)
+
+
+def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
+    if not cards:
+        return
+    st.subheader(f"In the queue ({len(cards)})", anchor=False)
+    if not worker.is_at_work():
+        st.warning("Nobody works on this machine's queue: its worker was ended.", icon=":material/power_off:")
+        st.button("Work on the queue", on_click=worker.ensure_worker, type="primary", key="ensure-worker")
+    for place, card in enumerate(cards, start=1):
+        first, last = place == 1, place == len(cards)
+        text = f"{place}\\. **{plain(card.title)}** · {plain(card.how)} · {plain(card.line)}"
+        with st.container(border=True, key=f"queued-{card.key[:12]}"), _line(text):
+            _button("Earlier", ":material/arrow_upward:", lambda key: queue.move(key, -1), card, disabled=first)
+            _button("Later", ":material/arrow_downward:", lambda key: queue.move(key, 1), card, disabled=last)
+            _button("Cancel", ":material/cancel:", lambda key: control.cancel(queue, key), card)
+
+
+def _draw_over(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
+    if not pairs:
+        return
+    st.subheader(f"Over ({len(pairs)})", anchor=False)
+    all_shown = len(pairs) <= MOST_SHOWN or st.toggle(f"Show all {len(pairs)}", key="all-runs")
+    for run, card in pairs if all_shown else pairs[:MOST_SHOWN]:
+        with st.container(border=True, key=f"over-{card.key[:12]}"):
+            icon, colour = _STATE_BADGES[card.state]
+            with _line(f":{colour}[{icon}] **{plain(card.title)}** · {plain(card.how)} · {plain(card.line)}"):
+                if card.resumable:
+                    _button("Resume", ":material/play_arrow:", lambda key: control.resume(queue, key), card)
+                _button("Remove", ":material/delete:", queue.remove, card, help_=_REMOVE_HELP)
+            if card.state != "done":
+                _draw_log(run)
+
+
+def _line(text: str) -> st.delta_generator.DeltaGenerator:
+    """A text, and the place for its buttons: beside it at the right, or below it where there is little room."""
+    line = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
+    line.markdown(text, width="content")
+    return line.container(horizontal=True, gap="small", width="content")
+
+
+def _button(
+    label: str,
+    icon: str,
+    action: Callable[[str], object],
+    card: RunCard,
+    *,
+    help_: str | None = None,
+    disabled: bool = False,
+) -> None:
+    """A button that acts on a run; where the run has moved on since it was drawn, the page says so."""
+
+    def act() -> None:
+        try:
+            action(card.key)
+        except (TrimboardError, OSError) as error:
+            st.session_state[_REFUSAL] = str(error)
+
+    st.button(label, icon=icon, key=f"{label}-{card.key[:12]}", help=help_, on_click=act, disabled=disabled)
+
+
+main()
