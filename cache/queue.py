@@ -100,18 +100,19 @@ class RunQueue:
 
         Args:
             key: the run's.
-            pid: the process; the same one may take it twice, since it says so itself as soon as it can.
+            pid: the process; the same one may take it twice, since it says so itself as soon as it can. It may take
+                a run from a process that died, too.
 
         Returns:
-            Whether it shall go on; False where the run was cancelled or taken by another process in the meantime.
+            Whether it shall go on; False where the run was cancelled or taken by another living process.
         """
         with self._database.writing() as connection:
             row = _find(connection, key)
             if row is None:
                 return False
-            if row.state == "running":
+            if _state(row) == "running":
                 return bool((row.host, row.pid) == (this_host(), pid))
-            if row.state != "queued":
+            if row.state not in ("queued", "running"):
                 return False
             _change(connection, key, **_at_work(pid))
             return True
@@ -140,7 +141,10 @@ class RunQueue:
                 _forget(connection, spec.key)
                 connection.execute(insert(runs_table).values(**_blank(spec)))
             typed = {"request": json.dumps(request.to_dict())} if request else {}
-            _change(connection, spec.key, **_at_work(pid), **typed, lanes=lanes, log_file=log_file)
+            # A run that this process took from the queue has begun already.
+            taken = earlier is not None and earlier.state == "running" and earlier.pid == pid
+            at_work = {} if taken else _at_work(pid)
+            _change(connection, spec.key, **at_work, **typed, lanes=lanes, log_file=log_file)
 
     def tell(self, key: str, progress: Progress) -> None:
         """Note how far a run is.
@@ -227,13 +231,14 @@ class RunQueue:
         """Move a queued run forward (negative) or back in the queue, as far as there are others.
 
         Raises:
-            UnknownRunError: the run is not queued.
+            UnknownRunError: the run is not queued, or by a cluster, which has an order of its own.
         """
         with self._database.writing() as connection:
-            query = select(runs_table.c.key).where(runs_table.c.state == "queued")
+            waiting = (runs_table.c.state == "queued") & (runs_table.c.executor == "local")
+            query = select(runs_table.c.key).where(waiting)
             keys = list(connection.scalars(query.order_by(runs_table.c.position, runs_table.c.key)))
             if key not in keys:
-                raise UnknownRunError(f"Run {key[:12]} is not queued; only a queued one has a place.")
+                raise UnknownRunError(f"Run {key[:12]} is not queued on a machine; only such a one has a place.")
             index = keys.index(key)
             keys.insert(max(index + places, 0), keys.pop(index))
             for position, each in enumerate(keys):

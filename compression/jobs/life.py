@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
+from itertools import count
 from types import TracebackType
 
 import psutil
-import torch
 
 from cache import processes
 from cache.database import StoreError
 from cache.store import own_store
 
 EVERY_S = 2.0
+# Looking through the processes of a machine takes longer than the sign itself.
+SIGNS_PER_MEMORY = 5
 MEGA = 1e6
 
 
@@ -44,13 +47,16 @@ class SignsOfLife:
         self._thread.join()
 
     def _tell(self) -> None:
-        while not self._over.wait(EVERY_S):
+        held = 0.0
+        for sign in count():
+            if self._over.wait(EVERY_S):
+                return
+            if sign % SIGNS_PER_MEMORY == 0:
+                held = memory_mb(self._device)
             wanted = True
             # A database that is away for a moment says nothing of the run.
             with suppress(StoreError):
-                wanted = own_store().queue.give_sign_of_life(
-                    self._key, pid=os.getpid(), memory_mb=memory_mb(self._device)
-                )
+                wanted = own_store().queue.give_sign_of_life(self._key, pid=os.getpid(), memory_mb=held)
             if not wanted and not self._over.is_set():
                 processes.end(os.getpid(), processes.started_at(os.getpid()))
 
@@ -64,7 +70,11 @@ def memory_mb(device: str) -> float:
     Args:
         device: Ultralytics' device string.
     """
-    if torch.cuda.is_initialized() and device != "cpu":
+    # While torch is not imported, or only half, it holds nothing; to import it here would keep the first sign back.
+    is_initialized = getattr(sys.modules.get("torch.cuda"), "is_initialized", None)
+    if device != "cpu" and is_initialized and is_initialized():
+        import torch
+
         return sum(torch.cuda.memory_reserved(each) for each in range(torch.cuda.device_count())) / MEGA
     total = 0
     process = psutil.Process()

@@ -126,6 +126,19 @@ def test_a_process_may_note_its_own_run_again(queue: RunQueue, sleeper: subproce
     assert [run.log_file for run in queue.runs()] == ["own.log"]
 
 
+def test_a_run_from_the_queue_has_begun_when_it_was_taken(queue: RunQueue) -> None:
+    (spec,) = submit(queue, 1)
+    queue.take(spec.key, pid=OWN_PID)
+    note(queue, spec.key, started="2026-01-01T00:00:00.000+00:00")
+    queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="own.log")
+    (run,) = queue.runs()
+    assert (run.started, run.log_file, run.request) == (
+        "2026-01-01T00:00:00.000+00:00",
+        "own.log",
+        replace(REQUEST, seed=1),
+    )
+
+
 def test_what_failed_keeps_its_epochs_when_it_begins_again_and_what_is_done_does_not(queue: RunQueue) -> None:
     key = make_spec().key
     for state, kept in (("failed", 1), ("done", 0)):
