@@ -1,8 +1,6 @@
 """Results side by side: one row a result, as a table, as CSV, and as the rows of the published table.
 
-Changes are against level 0 of the result itself, in percent. The way to a result has three accuracies: after the cut
-("before_recovery"), after recovery and before any training ("no_training"; equal to the first where nothing was
-recovered), and the result's own. All are of the validation images but those that end in "_test".
+What stands in the columns is told in `cache.summary`.
 """
 
 from __future__ import annotations
@@ -10,89 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
-from cache.record import Costs, Metrics, RunRecord
-
-COSTS = ("gflops", "params", "gflops_deployed", "params_deployed")
-METRICS = ("map50", "map50_95", "precision", "recall")
-ENVIRONMENT = ("processor", "gpu", "torch", "ultralytics", "commit")
-
-# Column -> pandas type, in the order of the CSV. Accuracies are parts of 1; GFLOPs and parameters are of the training
-# graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were.
-COLUMNS = {
-    "model": "str",
-    "data": "str",
-    "level": "Int64",
-    "provenance": "str",
-    "recipe": "str",
-    "criterion": "str",
-    "seed": "Int64",
-    "epochs": "Int64",
-    "imgsz": "Int64",
-    "head": "str",
-    "gflops": "float64",
-    "gflops_change_pct": "float64",
-    "gflops_deployed": "float64",
-    "params": "Int64",
-    "params_change_pct": "float64",
-    "params_deployed": "Int64",
-    "map50": "float64",
-    "map50_change_pct": "float64",
-    "map50_95": "float64",
-    "map50_95_change_pct": "float64",
-    "precision": "float64",
-    "precision_change_pct": "float64",
-    "recall": "float64",
-    "recall_change_pct": "float64",
-    "gflops_deployed_change_pct": "float64",
-    "params_deployed_change_pct": "float64",
-    "map50_before_recovery": "float64",
-    "map50_95_before_recovery": "float64",
-    "map50_no_training": "float64",
-    "map50_no_training_change_pct": "float64",
-    "map50_95_no_training": "float64",
-    "map50_95_no_training_change_pct": "float64",
-    "map50_test": "float64",
-    "map50_95_test": "float64",
-    "allocation": "str",
-    "recovery": "str",
-    "calibration_images": "Int64",
-    "steps": "Int64",
-    "classes": "str",
-    "gflops_kept_target_pct": "float64",
-    "params_kept_target_pct": "float64",
-    "epochs_run": "Int64",
-    "batch": "Int64",
-    "patience_epochs": "Int64",
-    "duration_s": "float64",
-    "architecture": "str",
-    "weights_sha256": "str",
-    "data_fingerprint": "str",
-    "device": "str",
-    "processor": "str",
-    "gpu": "str",
-    "torch": "str",
-    "ultralytics": "str",
-    "commit": "str",
-    "created": "str",
-    "warnings": "str",
-    "source": "str",
-    "key": "str",
-}
+from cache.record import RunRecord
+from cache.summary import COLUMNS as COLUMNS
+from cache.summary import SEPARATOR, rounded, summary_line
+from cache.summary import change_pct as change_pct
 
 # A spreadsheet runs a cell that begins so as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-Cell = str | int | float | None
-
-
-def change_pct(original: float | None, value: float | None) -> float | None:
-    """How far `value` lies above `original`, percent; None where one is missing, or there is no part of 0 to tell."""
-    if original is None or value is None:
-        return None
-    if value == original:
-        return 0.0
-    return 100 * (value - original) / original if original else None
+# The order of results; custom targets, which have no level, come last.
+_ORDER = ("model", "data", "level", "created", "key")
+# Arrow's own size of a block, bytes; a longer line needs a larger one. A character takes up to 4.
+_BLOCK = 1 << 20
+_TYPES = {"str": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
+_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
 
 
 def comparison(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -100,13 +33,49 @@ def comparison(records: Sequence[RunRecord]) -> pd.DataFrame:
 
     GFLOPs are rounded to 3 decimals, accuracies to 5, percentages to 2.
     """
-    rows = [_row(record) for record in records]
-    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=COLUMNS[name]) for name in COLUMNS})
+    return _frame(_table([summary_line(record) for record in records]))
 
 
-def to_csv(records: Sequence[RunRecord]) -> bytes:
-    """The comparison as UTF-8 CSV with lines that end in a line feed; no text in it can run as a formula."""
-    table = comparison(records)
+def comparison_of_lines(own: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
+    """The same of summaries, by model, data set, level (custom targets last), date and key.
+
+    Args:
+        own: lines of `summary_line`.
+        others: likewise; left out where one's own has the same key.
+    """
+    first, second = _table(own), _table(others)
+    second = second.filter(pc.invert(pc.is_in(second["key"], value_set=first["key"])))
+    table = pa.concat_tables([first, second])
+    # A publication without a date is older than all that is measured.
+    dated = table.set_column(table.schema.get_field_index("created"), "created", pc.fill_null(table["created"], ""))
+    return _frame(table.take(pc.sort_indices(dated, [(name, "ascending") for name in _ORDER])))
+
+
+def _table(lines: Sequence[str]) -> pa.Table:
+    """Lines as columns. Arrow reads them several times as fast as they can be taken apart here."""
+    if not lines:
+        return _SCHEMA.empty_table()
+    text = "\n".join(lines).encode()
+    return csv.read_csv(
+        pa.BufferReader(text),
+        read_options=csv.ReadOptions(column_names=list(COLUMNS), block_size=max(_BLOCK, 4 * max(map(len, lines)) + 1)),
+        parse_options=csv.ParseOptions(delimiter=SEPARATOR, quote_char=False),
+        convert_options=csv.ConvertOptions(column_types=_SCHEMA, strings_can_be_null=True, null_values=[""]),
+    )
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
+def to_csv(results: Sequence[RunRecord] | pd.DataFrame) -> bytes:
+    """The comparison as UTF-8 CSV with lines that end in a line feed; no text in it can run as a formula.
+
+    Args:
+        results: records, or their comparison.
+    """
+    table = results.copy() if isinstance(results, pd.DataFrame) else comparison(results)
     for name, kind in COLUMNS.items():
         if kind == "str":
             table[name] = table[name].map(_harmless, na_action="ignore")
@@ -137,107 +106,6 @@ def published_table(record: RunRecord) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["Metric", "Original", "Compressed", "Change"])
 
 
-def _row(record: RunRecord) -> dict[str, Cell]:
-    return {
-        "model": record.model,
-        "data": record.data,
-        "level": record.level,
-        "provenance": record.provenance,
-        "imgsz": record.imgsz,
-        "head": record.head,
-        "architecture": record.architecture,
-        "created": record.created or None,
-        "warnings": " ".join(record.warnings) or None,
-        "source": record.source,
-        "key": record.key,
-        **_training(record),
-        **_costs(record.costs_original, record.costs),
-        **_metrics(record.metrics_original, record.metrics),
-        **_on_the_way(record),
-        **_circumstances(record),
-    }
-
-
-def _training(record: RunRecord) -> dict[str, Cell]:
-    """What was asked for; of a published result, what its source says."""
-    spec = record.spec
-    if spec is None:
-        return {**record.published_training}
-    target = spec.target
-    return {
-        "recipe": spec.recipe,
-        "criterion": spec.criterion,
-        "allocation": spec.allocation,
-        "recovery": spec.recovery,
-        "calibration_images": spec.calibration_images,
-        "steps": spec.steps,
-        "classes": _classes(record, spec.classes),
-        "seed": spec.seed,
-        "epochs": spec.epochs,
-        "batch": spec.batch,
-        "patience_epochs": spec.patience,
-        "gflops_kept_target_pct": _rounded(target.gflops_kept and 100 * target.gflops_kept, 2),
-        "params_kept_target_pct": _rounded(target.params_kept and 100 * target.params_kept, 2),
-        "weights_sha256": spec.weights_sha256,
-        "data_fingerprint": spec.data_fingerprint,
-        "device": spec.device or None,
-    }
-
-
-def _classes(record: RunRecord, classes: tuple[int, ...]) -> str | None:
-    """The only classes that were kept, by name where accuracies of each tell them, else by index; None for all."""
-    names = list(record.metrics.per_class)
-    return ", ".join(names if len(names) == len(classes) else map(str, classes)) or None
-
-
-def _costs(original: Costs, costs: Costs) -> dict[str, Cell]:
-    cells: dict[str, Cell] = {}
-    for name in COSTS:
-        value = getattr(costs, name)
-        cells[name] = _rounded(value, 3) if name.startswith("gflops") else value
-        cells[f"{name}_change_pct"] = _rounded(change_pct(getattr(original, name), value), 2)
-    return cells
-
-
-def _metrics(original: Metrics, metrics: Metrics) -> dict[str, Cell]:
-    cells: dict[str, Cell] = {}
-    for name in METRICS:
-        value = getattr(metrics, name)
-        cells[name] = _rounded(value, 5)
-        cells[f"{name}_change_pct"] = _rounded(change_pct(getattr(original, name), value), 2)
-    return cells
-
-
-def _on_the_way(record: RunRecord) -> dict[str, Cell]:
-    """Accuracies that are not the result's own, as far as they were measured."""
-    untrained = record.metrics_recovered or record.metrics_pruned
-    cells: dict[str, Cell] = {}
-    for name in ("map50", "map50_95"):
-        before = getattr(untrained, name, None)
-        cells[f"{name}_before_recovery"] = _rounded(getattr(record.metrics_pruned, name, None), 5)
-        cells[f"{name}_no_training"] = _rounded(before, 5)
-        change = change_pct(getattr(record.metrics_original, name), before)
-        cells[f"{name}_no_training_change_pct"] = _rounded(change, 2)
-        cells[f"{name}_test"] = _rounded(getattr(record.metrics_test, name, None), 5)
-    return cells
-
-
-def _circumstances(record: RunRecord) -> dict[str, Cell]:
-    """How a measured result came about."""
-    if record.provenance == "published":
-        return {}
-    return {
-        "epochs_run": len(record.curve),
-        "duration_s": _rounded(sum(record.seconds.values()), 1),
-        **{name: record.environment.get(name) for name in ENVIRONMENT},
-    }
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    # Adding 0.0 turns -0.0 into 0.0.
-    return None if value is None else round(value, digits) + 0.0
-
-
 def _harmless(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
@@ -256,5 +124,5 @@ def _accuracy_text(part: float | None) -> str | None:
 
 
 def _change_text(percent: float | None) -> str | None:
-    rounded = _rounded(percent, 1)
-    return None if rounded is None else f"{rounded:+.1f}%" if rounded else "0.0%"
+    part = rounded(percent, 1)
+    return None if part is None else f"{part:+.1f}%" if part else "0.0%"

@@ -1,121 +1,64 @@
-"""The SQLite file: its tables, and transactions that several processes can hold beside each other."""
+"""The database: transactions that several processes can hold beside each other, and its form kept up to date.
+
+A database remembers its form as the number of the last revision that it went through. An older one is migrated when it
+is opened; Alembic is imported only then, as a page opens the database whenever it is drawn.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import (
-    URL,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    inspect,
-)
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Column, Connection, MetaData, String, Table, insert, inspect, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from compression.errors import TrimboardError
+from cache.engine import StoreError as StoreError
+from cache.engine import explained, open_engine, parse_address, reading, shown, writing
+from cache.tables import REVISION, metadata
 
-BUSY_TIMEOUT_S = 30
-RETRY_S = 0.02
+# Alembic's own table. Its entries have a name of ours, so that another program's database is not taken for one.
+revision_table = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+REVISION_PREFIX = "trimboard_"
 
-_metadata = MetaData()
-
-records_table = Table(
-    "records",
-    _metadata,
-    Column("key", String, primary_key=True),
-    Column("model", String, nullable=False, index=True),
-    Column("data", String, nullable=False, index=True),
-    Column("level", Integer, index=True),
-    Column("created", String, nullable=False, index=True),
-    Column("payload", Text, nullable=False),
-)
-
-plans_table = Table(
-    "plans",
-    _metadata,
-    Column("key", String, primary_key=True),
-    Column("payload", Text, nullable=False),
-)
-
-runs_table = Table(
-    "runs",
-    _metadata,
-    Column("key", String, primary_key=True),
-    Column("spec", Text, nullable=False),
-    Column("request", Text, nullable=False),
-    Column("state", String, nullable=False, index=True),
-    Column("position", Float, nullable=False),
-    Column("lanes", String, nullable=False),
-    Column("executor", String, nullable=False),
-    Column("host", String, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("process_started", Float, nullable=False),
-    Column("memory_mb", Float, nullable=False),
-    Column("progress", Text, nullable=False),
-    Column("queued", String, nullable=False),
-    Column("started", String, nullable=False),
-    Column("updated", String, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("log_file", String, nullable=False),
-)
-
-epochs_table = Table(
-    "epochs",
-    _metadata,
-    Column("key", String, primary_key=True),
-    Column("epoch", Integer, primary_key=True),
-    Column("payload", Text, nullable=False),
-)
+# What a database of before there were revisions holds.
+_FIRST_TABLES = {"records", "plans", "runs"}
 
 
-class StoreError(TrimboardError):
-    """The database cannot be opened, read or written."""
+def revision_name(number: int) -> str:
+    """A revision as Alembic knows it."""
+    return f"{REVISION_PREFIX}{number}"
 
 
 class Database:
     """An open database, created on first use."""
 
     def __init__(self, url: str | URL) -> None:
-        """Open it.
+        """Open it, and bring it up to date.
 
         Raises:
-            StoreError: the file is not a database, or cannot be written.
+            StoreError: the address is none, the database is not ours or of a newer program, or cannot be used.
         """
-        self._engine = create_engine(url)
-        _set_up_sqlite(self._engine)
-        with self.reading() as connection:
-            tables_exist = inspect(connection).has_table(runs_table.name)
-        if not tables_exist:
+        self._url = parse_address(url)
+        engine = open_engine(self._url)
+        self._reading, self._writing = reading(engine), writing(engine)
+        if not self._is_up_to_date():
             with self.writing() as connection:
-                _metadata.create_all(connection)
+                self._bring_up_to_date(connection)
 
     def close(self) -> None:
         """Close the connections; they are opened again when needed."""
-        self._engine.dispose()
+        self._writing.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees the database as it is now, and holds nobody up."""
-        with self._telling_errors(), self._engine.connect() as connection:
+        with self._telling_errors(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that takes effect at its end, or not at all; waits while another one writes."""
-        # The write lock is taken at once: a transaction that begins by reading could not wait for it later.
-        with self._telling_errors(), self._engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
+        with self._telling_errors(), self._writing.begin() as connection:
             yield connection
 
     @contextmanager
@@ -123,38 +66,58 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            reason = getattr(error, "orig", None) or error
-            raise StoreError(
-                f"The results database {self._engine.url.database} cannot be used: {reason}. "
-                "Check that it is a database of Trimboard which you may write, or set TRIMBOARD_HOME to another folder."
-            ) from error
+            raise explained(self._url, error) from error
 
+    def _is_up_to_date(self) -> bool:
+        """One short query, as this is asked whenever a page is drawn."""
+        with self._telling_errors(), self._reading.connect() as connection:
+            try:
+                return connection.scalars(select(revision_table)).all() == [revision_name(REVISION)]
+            except DBAPIError:
+                # There is no such table, or nothing can be read at all, which is found out next.
+                return False
 
-def _set_up_sqlite(engine: Engine) -> None:
-    """Let readers go on beside a writer, and begin transactions ourselves.
-
-    Source: https://docs.sqlalchemy.org/en/20/dialects/sqlite.html on transactions of the pysqlite driver.
-    """
-
-    @event.listens_for(engine, "connect")
-    def connect(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        _switch_to_wal(connection)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait by itself when two processes switch a new file at once, so try again."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
+    def _bring_up_to_date(self, connection: Connection) -> None:
+        """Create or migrate the database; another process may have done it since it was looked at."""
+        tables = set(inspect(connection).get_table_names())
+        if revision_table.name in tables:
+            revision = self._number(list(connection.scalars(select(revision_table))))
+        elif not tables:
+            metadata.create_all(connection)
+            _note_revision(connection, REVISION)
             return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(RETRY_S)
+        elif tables >= _FIRST_TABLES:
+            revision = 1
+            _note_revision(connection, revision)
+        else:
+            raise self._not_ours()
+        if revision < REVISION:
+            from cache.migrations import migrate
+
+            migrate(connection)
+
+    def _number(self, noted: list[str]) -> int:
+        """The revision that a database is in.
+
+        Raises:
+            StoreError: it is not ours, or of a newer program.
+        """
+        number = noted[0].removeprefix(REVISION_PREFIX) if len(noted) == 1 else ""
+        if not number.isdecimal() or noted != [revision_name(int(number))]:
+            raise self._not_ours()
+        if int(number) > REVISION:
+            raise StoreError(
+                f"The results database {shown(self._url)} was written by a newer Trimboard (form {number}, this one "
+                f"knows up to {REVISION}); update this one: pip install --upgrade trimboard"
+            )
+        return int(number)
+
+    def _not_ours(self) -> StoreError:
+        return StoreError(
+            f"The database {shown(self._url)} holds tables of another program; give Trimboard an empty one of its own."
+        )
+
+
+def _note_revision(connection: Connection, number: int) -> None:
+    revision_table.create(connection, checkfirst=True)
+    connection.execute(insert(revision_table).values(version_num=revision_name(number)))

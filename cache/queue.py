@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from cache.database import Database, epochs_table, runs_table
+from cache.database import Database
 from cache.processes import is_alive, started_at
 from cache.record import EpochRow, ExecutorName, Progress, RunState, RunStatus
+from cache.tables import epochs_table, runs_table
 from compression.errors import SpecError, TrimboardError
 from compression.request import RunRequest
 from compression.spec import RunSpec
@@ -25,6 +26,10 @@ from compression.spec import RunSpec
 SILENCE = timedelta(seconds=30)
 
 INTERRUPTED = "The process ended without a word. Resume the run: it goes on from its last whole epoch."
+INTERRUPTED_ON_CLUSTER = (
+    "The process ended without a word. Ray starts it again on a free node, where it goes on from its last whole epoch; "
+    "where Ray's job is over, resume the run."
+)
 
 
 class RunBusyError(TrimboardError):
@@ -205,7 +210,11 @@ class RunQueue:
         with self._database.writing() as connection:
             row = _find(connection, key)
             status = _status(row) if row else None
-            if status is None or status.state not in ("queued", "running"):
+            # A cluster starts a run again whose process is gone, so that there is something to cancel.
+            alive = (
+                ("queued", "running", "interrupted") if status and status.executor == "ray" else ("queued", "running")
+            )
+            if status is None or status.state not in alive:
                 raise UnknownRunError(f"Run {key[:12]} is neither queued nor running; there is nothing to cancel.")
             _change(connection, key, state="cancelled", message="", updated=_now())
         return status
@@ -383,9 +392,13 @@ def _status(row: Row[Any]) -> RunStatus | None:
         queued=row.queued,
         started=row.started,
         updated=row.updated,
-        message=INTERRUPTED if state != row.state else row.message,
+        message=_interrupted(row) if state != row.state else row.message,
         log_file=row.log_file,
     )
+
+
+def _interrupted(row: Row[Any]) -> str:
+    return INTERRUPTED_ON_CLUSTER if row.executor == "ray" else INTERRUPTED
 
 
 def _state(row: Row[Any]) -> RunState:

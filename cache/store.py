@@ -1,28 +1,70 @@
-"""The database of results, plans and runs: one SQLite file, safe with several processes at once.
+"""Results, plans and runs, of one user in a SQLite file or of a team in PostgreSQL, with several processes at once.
 
 Each write is one transaction, so a reader sees a result whole or not at all. Results that come with the program,
 measured and published, are read beside it; one's own wins over a shipped one of the same key.
+
+There are several ways to read results: `overview` for what there is, `table` for many side by side, `heads` for some
+without layers and curves, and `records` and `find` for whole ones. All but the last two are fast with 10,000 results.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import URL, delete, insert, select
+from sqlalchemy import Connection, Select, Table, delete, func, insert, select
 
-from cache.database import Database, plans_table, records_table
+from cache.artifacts import PLACE_VARIABLE, shared_place
+from cache.database import Database
+from cache.engine import ADDRESS_VARIABLE, own_address
 from cache.published import load_published
 from cache.queue import RunQueue
-from cache.record import PlanRecord, RecordError, RunRecord, parse_plan, parse_record
+from cache.record import Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
 from cache.shipped import SHIPPED, load_shipped
+from cache.summary import head_json, head_of, summary_line
+from cache.tables import plans_table, records_table, summaries_table
 from compression.home import home, run_folder
 from compression.models import model_label
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+Merged = Literal["added", "same", "conflict", "replaced"]
+
+# So many results are in memory at once.
+BATCH = 200
+
 # Raised when the planner makes other plans of the same cut; kept ones are then made anew.
 PLAN_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Known:
+    """Results that differ in their conditions and seeds only.
+
+    Attributes:
+        model: label.
+        data: name of the data set.
+        architecture: catalog name, or the label where unknown.
+        provenance: measured or published.
+        level: 0 to 5; None of custom targets.
+        newest: when the latest of them was measured, ISO 8601; empty where a publication does not say.
+    """
+
+    model: str
+    data: str
+    architecture: str
+    provenance: Provenance
+    level: int | None
+    newest: str
 
 
 def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level: int) -> str:
@@ -47,7 +89,7 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
 
 
 class Store:
-    """Results, plans and runs of one user.
+    """Results, plans and runs of one user, or of a team.
 
     Attributes:
         queue: the runs.
@@ -57,15 +99,18 @@ class Store:
         """Open the database, and create it on first use.
 
         Args:
-            url: SQLAlchemy's address of a SQLite file; by default `trimboard.db` in the data folder.
+            url: SQLAlchemy's address of a SQLite or PostgreSQL database; by default what the environment variable
+                TRIMBOARD_DB says, else `trimboard.db` in the data folder.
             shipped: folder of the results that come with the program.
 
         Raises:
-            StoreError: the file is not a database, or cannot be written.
+            StoreError: the database is not ours or of a newer program, cannot be reached or written, or
+                TRIMBOARD_ARTIFACTS names no place that can be used.
         """
         self._shipped = load_shipped(shipped)
         self._published = {record.key: record for record in load_published(shipped / "published")}
-        self._database = Database(url or URL.create("sqlite", database=str(home() / "trimboard.db")))
+        self._place = shared_place()
+        self._database = Database(url or own_address())
         self.queue = RunQueue(self._database)
 
     def close(self) -> None:
@@ -75,22 +120,67 @@ class Store:
     def save(self, record: RunRecord) -> None:
         """Add a result, in place of an earlier one of the same key.
 
+        Its files, which lie in its run folder, are brought to the shared place first, where there is one.
+
+        Raises:
+            StoreError: the database or the shared place cannot be written.
+            RecordError: a figure of the record is no number.
+        """
+        for artifact in record.artifacts:
+            file = run_folder(record.key) / Path(artifact.file).name
+            if _has_size(file, artifact.size_bytes):
+                self.share_file(artifact, file)
+        with self._database.writing() as connection:
+            _write(connection, record)
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether there is a shared place that files of results can be fetched from."""
+        return self._place is not None
+
+    def share_file(self, artifact: Artifact, file: Path) -> None:
+        """Bring a file of a result to the shared place, where there is one.
+
+        Raises:
+            StoreError: the shared place cannot be written.
+        """
+        if self._place:
+            self._place.put(artifact, file)
+
+    def merge(
+        self, records: Iterable[RunRecord], *, replace: bool, settle: Callable[[dict[str, Merged]], None]
+    ) -> dict[str, Merged]:
+        """Add results of another store, all or none.
+
+        Args:
+            records: measured results, each key once.
+            replace: take them where there are others of the same keys.
+            settle: called with the outcome before it takes effect; where it raises, nothing does.
+
+        Returns:
+            What became of each key; a "conflict" left what was here.
+
         Raises:
             StoreError: the database cannot be written.
+            RecordError: a figure of a record is no number.
         """
-        payload = json.dumps(record.to_dict())
+        outcome: dict[str, Merged] = {}
+        coming = iter(records)
         with self._database.writing() as connection:
-            connection.execute(delete(records_table).where(records_table.c.key == record.key))
-            connection.execute(
-                insert(records_table).values(
-                    key=record.key,
-                    model=record.model,
-                    data=record.data,
-                    level=record.level,
-                    created=record.created,
-                    payload=payload,
-                )
-            )
+            while batch := list(islice(coming, BATCH)):
+                here = self._found(connection, [record.key for record in batch])
+                for record in batch:
+                    outcome[record.key] = _compared(here.get(record.key), record, replace)
+                    if outcome[record.key] in ("added", "replaced"):
+                        _write(connection, record)
+            settle(outcome)
+        return outcome
+
+    def _found(self, connection: Connection, keys: Sequence[str]) -> dict[str, RunRecord]:
+        """The results of those keys, one's own first."""
+        found = {key: item.record for key, item in self._shipped.by_key.items() if key in keys}
+        own = connection.scalars(select(records_table.c.payload).where(records_table.c.key.in_(keys)))
+        return found | {record.key: record for record in map(_readable_record, own) if record}
 
     def find(self, key: str) -> RunRecord | None:
         """The result of that key, one's own first; None where there is none that can be read.
@@ -116,27 +206,100 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        query = select(records_table.c.payload)
-        if model is not None:
-            query = query.where(records_table.c.model == model)
-        if data is not None:
-            query = query.where(records_table.c.data == data)
+        query = _chosen(select(records_table.c.payload), records_table, model, data)
         with self._database.reading() as connection:
-            own = [_readable_record(payload) for payload in connection.scalars(query)]
-        shipped = {key: item.record for key, item in self._shipped.by_key.items()}
-        by_key = self._published | shipped | {record.key: record for record in own if record}
-        chosen = (r for r in by_key.values() if model in (None, r.model) and data in (None, r.data))
-        return sorted(chosen, key=lambda r: (r.model, r.data, r.level is None, r.level or 0, r.created, r.key))
+            own = [record for record in map(_readable_record, connection.scalars(query)) if record]
+        return self._in_order(own, self._others.values(), model, data)
+
+    def own_keys(self, model: str | None = None, data: str | None = None) -> list[str]:
+        """The keys of all that did not come with the program, in no order.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        query = _chosen(select(summaries_table.c.key), summaries_table, model, data)
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
+
+    def overview(self) -> list[Known]:
+        """What is known of which model on which data set, in no order.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        columns = [summaries_table.c[name] for name in ("model", "data", "architecture", "provenance", "level")]
+        query = select(*columns, func.max(summaries_table.c.created).label("newest")).group_by(*columns)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            replaced = summaries_table.c.key.in_(list(self._others))
+            own = set(connection.scalars(select(summaries_table.c.key).where(replaced)))
+        others = [record for key, record in self._others.items() if key not in own]
+        newest = {(row.model, row.data, row.architecture, row.provenance, row.level): row.newest for row in rows}
+        for record in others:
+            kind = (record.model, record.data, record.architecture, record.provenance, record.level)
+            newest[kind] = max(record.created, newest.get(kind, ""))
+        return [Known(*kind, created) for kind, created in newest.items()]
+
+    def heads(self, model: str | None = None, data: str | None = None) -> list[RunRecord]:
+        """The same as `records`, but each without its layers and its curve: ten times as fast to read.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        query = _chosen(select(records_table.c.head), records_table, model, data)
+        with self._database.reading() as connection:
+            texts = connection.scalars(query.where(records_table.c.head.is_not(None))).all()
+        own = [record for record in map(_readable_record, texts) if record]
+        return self._in_order(own, map(head_of, self._others.values()), model, data)
+
+    def table(self, model: str | None = None, data: str | None = None) -> pd.DataFrame:
+        """The comparison of the same results in the same order, see `cache.comparison`; 10,000 take some 50 ms.
+
+        Args:
+            model: only of this label.
+            data: only on this data set.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        from cache.comparison import comparison_of_lines
+
+        query = _chosen(select(summaries_table.c.line), summaries_table, model, data)
+        with self._database.reading() as connection:
+            # Past SQLAlchemy's rows, which take several times as long as the texts themselves.
+            cursor = connection.execute(query).cursor
+            own = [line for (line,) in cursor.fetchall()] if cursor else []
+        others = [line for record, line in self._other_lines if _is_chosen(record, model, data)]
+        return comparison_of_lines(own, others)
+
+    @cached_property
+    def _others(self) -> dict[str, RunRecord]:
+        """What comes with the program."""
+        return self._published | {key: item.record for key, item in self._shipped.by_key.items()}
+
+    @cached_property
+    def _other_lines(self) -> list[tuple[RunRecord, str]]:
+        return [(record, summary_line(record)) for record in self._others.values()]
+
+    def _in_order(
+        self, own: Sequence[RunRecord], others: Iterable[RunRecord], model: str | None, data: str | None
+    ) -> list[RunRecord]:
+        by_key = {record.key: record for record in others if _is_chosen(record, model, data)}
+        by_key |= {record.key: record for record in own}
+        return sorted(by_key.values(), key=lambda r: (r.model, r.data, r.level is None, r.level or 0, r.created, r.key))
 
     def unreadable(self) -> int:
         """How many stored results and runs, one's own or shipped, are of another version or damaged, and not shown.
+
+        A result is looked at when it is written and when a database is migrated, not each time that it is counted.
 
         Raises:
             StoreError: the database cannot be read.
         """
         with self._database.reading() as connection:
-            records = [_readable_record(payload) for payload in connection.scalars(select(records_table.c.payload))]
-        return records.count(None) + self.queue.n_unreadable() + len(self._shipped.unreadable)
+            n_records = connection.scalar(select(func.count()).select_from(records_table)) or 0
+            n_readable = connection.scalar(select(func.count()).select_from(summaries_table)) or 0
+        return n_records - n_readable + self.queue.n_unreadable() + len(self._shipped.unreadable)
 
     def save_plan(self, key: str, plan: PlanRecord) -> None:
         """Add a plan, in place of an earlier one of the same `plan_key`.
@@ -161,8 +324,20 @@ class Store:
         except RecordError:
             return None
 
-    def artifact_path(self, record: RunRecord, name: str = "checkpoint") -> Path | None:
-        """Where a file of a result lies; None where the result has none of that name, or the file is not there."""
+    def artifact_path(self, record: RunRecord, name: str = "checkpoint", *, fetch: bool = True) -> Path | None:
+        """Where a file of a result lies on this machine.
+
+        Args:
+            record: the result.
+            name: of the artifact.
+            fetch: get it from the shared place into the run folder where it is not here, which may take a while.
+
+        Returns:
+            None where the result has no file of that name, or it is not there or damaged.
+
+        Raises:
+            StoreError: the shared place cannot be read.
+        """
         artifact = next((item for item in record.artifacts if item.name == name), None)
         if artifact is None:
             return None
@@ -171,18 +346,68 @@ class Store:
         if shipped and artifact in shipped.record.artifacts:
             folders.insert(0, shipped.folder)
         # Only the file's name counts: a record cannot point outside of its folder. Another size is another file.
-        files = (folder / Path(artifact.file).name for folder in folders)
-        return next((file for file in files if file.is_file() and file.stat().st_size == artifact.size_bytes), None)
+        files = [folder / Path(artifact.file).name for folder in folders]
+        here = next((file for file in files if _has_size(file, artifact.size_bytes)), None)
+        if here is None and fetch and self._place and self._place.fetch(artifact, files[-1]):
+            return files[-1]
+        return here
 
 
 def own_store() -> Store:
-    """The store of the data folder, opened once a process."""
-    return _store_in(home())
+    """The store of the data folder and of what TRIMBOARD_DB and TRIMBOARD_ARTIFACTS name, opened once a process."""
+    return _store_in(home(), os.environ.get(ADDRESS_VARIABLE), os.environ.get(PLACE_VARIABLE))
 
 
 @lru_cache(maxsize=1)
-def _store_in(folder: Path) -> Store:
+def _store_in(folder: Path, address: str | None, place: str | None) -> Store:
     return Store()
+
+
+def handed_on(record: RunRecord) -> RunRecord:
+    """A result without paths of this machine, for others."""
+    return replace_fields(record, spec=record.spec.without_places() if record.spec else None)
+
+
+def _write(connection: Connection, record: RunRecord) -> None:
+    """Put a result in place of an earlier one of the same key."""
+    line = summary_line(record)
+    for table in (records_table, summaries_table):
+        connection.execute(delete(table).where(table.c.key == record.key))
+    columns = {
+        "key": record.key,
+        "model": record.model,
+        "data": record.data,
+        "level": record.level,
+        "created": record.created,
+    }
+    payload = json.dumps(record.to_dict())
+    connection.execute(insert(records_table).values(**columns, payload=payload, head=head_json(record)))
+    further = {"architecture": record.architecture, "provenance": record.provenance, "line": line}
+    connection.execute(insert(summaries_table).values(**columns, **further))
+
+
+def _compared(known: RunRecord | None, coming: RunRecord, replace: bool) -> Merged:
+    if known is None:
+        return "added"
+    if handed_on(known) == handed_on(coming):
+        return "same"
+    return "replaced" if replace else "conflict"
+
+
+def _chosen(query: Select[Any], table: Table, model: str | None, data: str | None) -> Select[Any]:
+    if model is not None:
+        query = query.where(table.c.model == model)
+    if data is not None:
+        query = query.where(table.c.data == data)
+    return query
+
+
+def _is_chosen(record: RunRecord, model: str | None, data: str | None) -> bool:
+    return model in (None, record.model) and data in (None, record.data)
+
+
+def _has_size(file: Path, size_bytes: int) -> bool:
+    return file.is_file() and file.stat().st_size == size_bytes
 
 
 @lru_cache(maxsize=2048)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from cache.record import ExecutorName
 from compression.cli_queue import add_queue_commands, queue_requests
+from compression.cli_results import add_results_commands
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
@@ -237,6 +238,7 @@ def _request(
         seed=seed,
         device=options.device,
         head=options.head,
+        resources=options.resources,
     )
 
 
@@ -299,25 +301,24 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _compare(options: argparse.Namespace, results: TextIO) -> None:
-    from cache.comparison import comparison, to_csv
-    from cache.store import Store
+    from cache.comparison import to_csv
+    from cache.store import own_store
     from compression.models import model_label
 
     model = model_label(options.model) if options.model else None
-    records = Store().records(model=model, data=options.data)
-    if not records:
+    table = own_store().table(model=model, data=options.data)
+    if table.empty:
         raise SpecError(
             f"Nothing is known of {options.model or 'any model'} on {options.data or 'any data set'}; "
             f"`trimboard compare` without --model and --data lists all."
         )
     if options.csv:
         try:
-            options.csv.write_bytes(to_csv(records))
+            options.csv.write_bytes(to_csv(table))
         except OSError as error:
             raise SpecError(f"{options.csv} cannot be written ({error.strerror}); name another file.") from error
-        sys.stderr.write(f"{len(records)} results written to {options.csv}\n")
+        sys.stderr.write(f"{len(table)} results written to {options.csv}\n")
         return
-    table = comparison(records)
     shown = ["model", "data", "level", "provenance", "imgsz", "head", "gflops", "params", "map50", "map50_95"]
     results.write(f"{table[shown].to_string(index=False, na_rep='-')}\n")
 
@@ -428,6 +429,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_executor(sweep)
 
     add_queue_commands(add)
+    add_results_commands(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
@@ -484,6 +486,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _add_executor(parser: argparse.ArgumentParser) -> None:
     choices = get_args(ExecutorName)
     parser.add_argument("--executor", choices=choices, default=choices[0], help="where queued runs go (default: local)")
+    parser.add_argument(
+        "--resources",
+        default="",
+        metavar="LIST",
+        help="what a cluster sets aside for each run, as in gpu=2,cpu=8 (default: one GPU, else a node's cores)",
+    )
 
 
 def _add_classes(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cache.record import ExecutorName
@@ -74,15 +73,16 @@ def add_queue_commands(add: Add) -> None:
 
 def _runs(options: argparse.Namespace, results: TextIO) -> None:
     from cache.store import own_store
+    from compression.jobs.logs import log_tail
+    from compression.jobs.ray_cluster import settle
 
     queue = own_store().queue
+    settle(queue)
     if options.key is None:
         _write([_row(status) for status in queue.runs()], options.json, results)
         return
-    from compression.jobs.local import tail
-
     status = queue.find(options.key)
-    curve, log = queue.curve(status.key), tail(Path(status.log_file)) if status.log_file else []
+    curve, log = queue.curve(status.key), log_tail(status)
     if options.json:
         found = {**_row(status), "spec": status.spec.to_dict(), "curve": [asdict(row) for row in curve], "log": log}
         json.dump(found, results, indent=1)

@@ -6,7 +6,8 @@
     +-- DatasetError            a data set that cannot be found, read or trained on
     +-- TargetError             a cut that this model cannot reach
     +-- HomeError               a data folder that cannot be used
-    +-- cache.record.RecordError, cache.database.StoreError, cache.store.RunBusyError
+    +-- cache.record.RecordError, cache.engine.StoreError, cache.exchange.ExchangeError,
+        cache.queue.RunBusyError, cache.queue.UnknownRunError, compression.failures.TrainingError
 
 Everything else that is raised is a defect of the program, and shows as one.
 """

@@ -1,29 +1,41 @@
-"""Ultralytics training that keeps the architecture it is given.
+"""Fine-tuning of a checkpoint's module: what Ultralytics is told, and what is done when it is interrupted or fails.
 
-Ultralytics' trainer rebuilds a model from its yaml and would restore the channels that were cut. The trainer here takes
-the module of the checkpoint as it is; everything else (loop, losses, EMA, DDP, resume) is Ultralytics' own.
+A training that was killed goes on from its last whole epoch and ends, on the CPU, with the weights of one that was not.
+One that ran out of memory goes on with half the batch, and one whose loss was no number with other random numbers.
 """
 
 from __future__ import annotations
 
+import gc
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
+import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import torch_safe_load
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from cache.record import EpochRow, Progress
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
+from compression.failures import Failure, TrainingError, failure_of, noted_failure, plain_error, plain_errors
 from compression.spec import RecipeName, RunSpec
+from compression.trainer import FineTuneTrainer
+from compression.training_state import (
+    ATTEMPT,
+    Attempt,
+    Kept,
+    TrainingState,
+    fingerprint,
+    last_state,
+    read_attempt,
+    write_attempt,
+)
 
 # How often a running epoch tells its progress, seconds.
 TELL_EVERY = 1.0
@@ -58,20 +70,14 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
     "cosine": _COSINE,
     "distill": {**_COSINE, "dis": DISTILLATION_WEIGHT},
 }
+# Arguments of a training that say where something lies, and change nothing of its result.
+_PLACES = ("model", "project", "name", "exist_ok", "plots")
+
+# Attempts at one epoch whose loss is no number, as many as in Ultralytics.
+LOSS_ATTEMPTS = 3
+
 # Recipes whose nominal batch is the run's own, so that the optimizer steps after every batch.
 STEP_EACH_BATCH: frozenset[RecipeName] = frozenset({"cosine", "distill"})
-
-
-class FineTuneTrainer(DetectionTrainer):
-    """Ultralytics' detection trainer for a module whose channels no yaml describes."""
-
-    def get_model(
-        self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
-    ) -> nn.Module:
-        """The checkpoint's own module in place of one rebuilt from `cfg`."""
-        if weights is None:
-            raise AssertionError("fine-tuning starts from a checkpoint")
-        return weights.requires_grad_(True)
 
 
 @dataclass
@@ -103,10 +109,12 @@ class ProgressTeller:
             self._tell(trainer, trainer.epoch, self.batches / len(trainer.train_loader))
 
     def on_fit_epoch_end(self, trainer: DetectionTrainer) -> None:
-        """Tell the epoch's validation result."""
-        self._tell(trainer, min(trainer.epoch + 1, trainer.epochs), 0.0)
+        """Tell the epoch's losses and its validation result."""
+        # Ultralytics has just logged it.
+        finished = read_curve(trainer.csv)[-1] if trainer.csv.is_file() else None
+        self._tell(trainer, min(trainer.epoch + 1, trainer.epochs), 0.0, finished)
 
-    def _tell(self, trainer: DetectionTrainer, epoch: int, part: float) -> None:
+    def _tell(self, trainer: DetectionTrainer, epoch: int, part: float, finished: EpochRow | None = None) -> None:
         self.last_told = time.monotonic()
         done = epoch - self.first_epoch + part
         elapsed = self.last_told - self.started
@@ -119,6 +127,7 @@ class ProgressTeller:
                 eta_seconds=elapsed / done * (trainer.epochs - self.first_epoch - done) if done > 0 else None,
                 map50=_metric(metrics, "mAP50") if epoch else None,
                 map50_95=_metric(metrics, "mAP50-95") if epoch else None,
+                finished=finished,
             )
         )
 
@@ -130,10 +139,12 @@ class Training:
     Attributes:
         best: the checkpoint of the best validated epoch.
         curve: one row an epoch.
+        warnings: a sentence for whatever the reader of the figures must know.
     """
 
     best: Path
     curve: tuple[EpochRow, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def fine_tune(
@@ -152,7 +163,7 @@ def fine_tune(
         start: checkpoint to begin with.
         dataset: what to train and validate on.
         spec: recipe, epochs, patience, image size, batch, seed, device and the head that is validated.
-        folder: where Ultralytics keeps its checkpoints and its log of epochs; the place an interrupted training is
+        folder: where the checkpoints and the state of the training are kept; the place an interrupted training is
             looked for.
         teacher: checkpoint of the original, which the recipe "distill" teaches by; others do without.
         tell: receives the progress.
@@ -160,20 +171,98 @@ def fine_tune(
 
     Raises:
         ModelError: the teacher is no checkpoint of a detector, or holds more than the restricted loader admits.
+        TrainingError: there is too little memory for a single image, or the loss is no number again and again.
+        HomeError: the disk is full.
+        DatasetError: the images cannot be read any more.
     """
-    weights = folder / "weights"
-    done = _finished_epochs(weights / "last.pt")
-    if done == _ALL:
-        # Where the end was cut short, the best checkpoint still holds what only training needs.
-        strip_optimizer(weights / "best.pt")
+    overrides = _overrides(start, dataset, spec, folder)
+    training = _fingerprint(overrides, start)
+    failure: Failure | None = None
+    with plain_errors(dataset, folder):
+        while not (kept := last_state(folder / "weights", training)).finished:
+            attempt = _attempt(kept, training, spec, folder)
+            if failure:
+                attempt = _after(failure, attempt, spec, folder)
+            write_attempt(attempt, folder)
+            with _distillation(teacher, spec, folder) as distillation:
+                places = {"data": str(dataset.yaml_file), "device": spec.device or None}
+                failure = _train(overrides | places | distillation, dataset, folder, tell, stage)
+    assert kept.state is not None
+    return _result(kept.state, folder)
+
+
+def _train(
+    overrides: dict[str, Any], dataset: Dataset, folder: Path, tell: Callable[[Progress], None], stage: str
+) -> Failure | None:
+    """Train to the end, or to a failure after which another attempt may help."""
+    trainer = FineTuneTrainer(overrides=overrides)
+    add_teller(trainer, tell, stage)
+    noted_failure(folder)
+    try:
+        trainer.train()
+    except Exception as error:
+        # Of the processes of a multi-GPU training only the exit code arrives here.
+        failure = failure_of(error) or noted_failure(folder)
+        told = plain_error(failure, dataset, folder)
+        if told:
+            raise told from error
+        if failure is None:
+            raise
     else:
-        overrides = {"resume": str(weights / "last.pt")} if done else _overrides(start, dataset, spec, folder)
-        with _distillation(teacher, spec, folder) as distillation:
-            places = {"data": str(dataset.yaml_file), "device": spec.device or None}
-            trainer = FineTuneTrainer(overrides=overrides | places | distillation)
-            add_teller(trainer, tell, stage)
-            trainer.train()
-    return Training(best=weights / "best.pt", curve=read_curve(folder / "results.csv"))
+        return None
+    del trainer
+    gc.collect()
+    torch.cuda.empty_cache()
+    return failure
+
+
+def _attempt(kept: Kept, training: str, spec: RunSpec, folder: Path) -> Attempt:
+    """What was decided earlier for the epochs after a state; where nothing was, they are run as those before."""
+    decided = read_attempt(folder)
+    if decided is None or (decided.fingerprint, decided.epoch) != (training, kept.epoch):
+        state = kept.state
+        batch, warnings = (state.batch, state.warnings) if state else (spec.batch, ())
+        decided = Attempt(fingerprint=training, epoch=kept.epoch, batch=batch, warnings=warnings)
+    return _warned(decided, *kept.warnings)
+
+
+def _after(failure: Failure, attempt: Attempt, spec: RunSpec, folder: Path) -> Attempt:
+    """The attempt after one that failed.
+
+    Raises:
+        TrainingError: another one would not help.
+    """
+    # Each of several GPUs needs an image.
+    smaller = max(attempt.batch // 2, len(spec.device.split(",")))
+    told = f"Epoch {attempt.epoch + 1}"
+    if failure.kind == "memory" and smaller < attempt.batch:
+        told += f" ran out of memory with {attempt.batch} images a batch; from there on {smaller} were used."
+        return _warned(replace(attempt, batch=smaller), told)
+    if failure.kind == "loss" and attempt.number + 1 < LOSS_ATTEMPTS:
+        told += " gave a loss that is no finite number and was run again with other random numbers."
+        return _warned(replace(attempt, number=attempt.number + 1), told)
+    # Whoever starts the run again begins with a fresh count.
+    (folder / ATTEMPT).unlink()
+    if failure.kind == "memory":
+        told += f" ran out of memory with a batch of only {attempt.batch}; choose a smaller image size or model"
+    else:
+        told += f" gave a loss that is no finite number {LOSS_ATTEMPTS} times; choose another recipe or seed"
+    raise TrainingError(f"{told}. The epochs before it are kept in {str(folder)!r}.")
+
+
+def _warned(attempt: Attempt, *sentences: str) -> Attempt:
+    return replace(attempt, warnings=tuple(dict.fromkeys((*attempt.warnings, *sentences))))
+
+
+def _fingerprint(overrides: dict[str, Any], start: Path) -> str:
+    module, _ = read_checkpoint(start)
+    return fingerprint({name: value for name, value in overrides.items() if name not in _PLACES}, module)
+
+
+def _result(state: TrainingState, folder: Path) -> Training:
+    return Training(
+        best=folder / "weights" / state.best, curve=read_curve(io.StringIO(state.results)), warnings=state.warnings
+    )
 
 
 @contextmanager
@@ -210,19 +299,6 @@ def add_teller(trainer: DetectionTrainer, tell: Callable[[Progress], None], stag
         trainer.add_callback(event, getattr(teller, event))
 
 
-# What Ultralytics writes as the epoch of a checkpoint whose training has ended.
-_ALL = -1
-
-
-def _finished_epochs(last: Path) -> int:
-    """Whole epochs that an earlier training of this folder has behind it; `_ALL` where it had come to its end."""
-    if not last.is_file():
-        return 0
-    checkpoint, _ = torch_safe_load(str(last), safe_only=True)
-    epoch = int(checkpoint["epoch"])
-    return _ALL if epoch == _ALL else epoch + 1
-
-
 def _overrides(start: Path, dataset: Dataset, spec: RunSpec, folder: Path) -> dict[str, Any]:
     return {
         **RECIPES[spec.recipe],
@@ -242,14 +318,13 @@ def _overrides(start: Path, dataset: Dataset, spec: RunSpec, folder: Path) -> di
     }
 
 
-def read_curve(results: Path) -> tuple[EpochRow, ...]:
+def read_curve(results: Path | io.StringIO) -> tuple[EpochRow, ...]:
     """The epochs that Ultralytics logged in a results.csv."""
     table = pd.read_csv(results).rename(columns=str.strip)
     curve, clock = [], 0.0
     for values in table.to_dict("records"):
         row = {str(name): float(value) for name, value in values.items()}
-        # A resumed training counts its time from zero again.
-        started, clock = clock if row["time"] >= clock else 0.0, row["time"]
+        started, clock = clock, row["time"]
         curve.append(
             EpochRow(
                 epoch=int(row["epoch"]),

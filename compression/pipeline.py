@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from cache.database import StoreError
 from cache.record import Artifact, EpochRow, Metrics, Progress, RunRecord
 from cache.store import own_store
@@ -23,6 +25,7 @@ from compression.detector import Detector, file_sha256, needs_training, open_det
 from compression.environment import check_device, commit, describe_environment, lanes
 from compression.errors import TrimboardError
 from compression.evaluation import evaluate_for
+from compression.failures import plain_errors
 from compression.finetune import fine_tune
 from compression.home import run_folder
 from compression.jobs.life import SignsOfLife
@@ -271,7 +274,7 @@ class _Run:
         cached = None if again else self.find(detector)
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
-        with self._registered():
+        with self._registered(), plain_errors(self.dataset, run_folder(self.asked.key)):
             if needs_training(detector, self.dataset.nc):
                 detector = self._train_original(detector)
             record = self._measure_original(detector)
@@ -347,45 +350,48 @@ class _Run:
         """Train a model that does not know the data set's classes yet; its checkpoint is what is cut then."""
         spec = self._training_spec()
         folder = run_folder(spec.key)
-        stored = self._trained_checkpoint()
-        if stored is None:
-            module = with_classes(detector, self.dataset.names)
-            module.names = dict(self.dataset.names)
-            start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
-            write_checkpoint(module, start, {})
-            with self._stage(TRAINING):
-                training = fine_tune(
-                    start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=TRAINING
+        with _alone_in(folder):
+            stored = self._trained_checkpoint()
+            if stored is None:
+                module = with_classes(detector, self.dataset.names)
+                module.names = dict(self.dataset.names)
+                start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
+                write_checkpoint(module, start, {})
+                with self._stage(TRAINING):
+                    training = fine_tune(
+                        start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=TRAINING
+                    )
+                trained, _ = read_checkpoint(training.best)
+                write_checkpoint(trained, stored, {})
+                metrics = evaluate_for(spec, stored, self.dataset)
+                self._save(
+                    spec,
+                    replace(detector, module=trained),
+                    stored,
+                    original=metrics,
+                    metrics=metrics,
+                    curve=training.curve,
+                    warnings=training.warnings,
                 )
-            trained, _ = read_checkpoint(training.best)
-            write_checkpoint(trained, stored, {})
-            metrics = evaluate_for(spec, stored, self.dataset)
-            self._save(
-                spec,
-                replace(detector, module=trained),
-                stored,
-                original=metrics,
-                metrics=metrics,
-                curve=training.curve,
-            )
-            _remove_working_files(folder)
+                _remove_working_files(folder)
         return open_detector(str(stored))
 
     def _measure_original(self, detector: Detector) -> RunRecord:
         spec = self._original_spec(detector)
-        found = own_store().find(spec.key)
-        if found:
-            return found
-        assert detector.file is not None
-        stored = run_folder(spec.key) / f"{detector.label}.pt"
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        if spec.classes:
-            write_checkpoint(detector.module, stored, {})
-        else:
-            shutil.copy(detector.file, stored)
-        with self._stage("measuring the original"):
-            metrics = evaluate_for(spec, stored, self.dataset)
-        return self._save(spec, detector, stored, original=metrics, metrics=metrics)
+        with _alone_in(run_folder(spec.key)):
+            found = own_store().find(spec.key)
+            if found:
+                return found
+            assert detector.file is not None
+            stored = run_folder(spec.key) / f"{detector.label}.pt"
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            if spec.classes:
+                write_checkpoint(detector.module, stored, {})
+            else:
+                shutil.copy(detector.file, stored)
+            with self._stage("measuring the original"):
+                metrics = evaluate_for(spec, stored, self.dataset)
+            return self._save(spec, detector, stored, original=metrics, metrics=metrics)
 
     def _compress(self, detector: Detector, original: RunRecord) -> RunRecord:
         spec = self._spec_of(detector)
@@ -420,6 +426,7 @@ class _Run:
         metrics: Metrics,
         made: Compressed | None = None,
         curve: tuple[EpochRow, ...] = (),
+        warnings: tuple[str, ...] = (),
     ) -> RunRecord:
         """Store the result, and note it in the checkpoint as far as a checkpoint of ours is concerned."""
         module, _ = read_checkpoint(checkpoint)
@@ -446,7 +453,7 @@ class _Run:
             curve=made.curve if made else curve,
             environment=describe_environment(spec.device),
             seconds=dict(self.seconds),
-            warnings=(*(made.warnings if made else ()), *self._name_warnings(detector)),
+            warnings=(*(made.warnings if made else warnings), *self._name_warnings(detector)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if record.curve or spec.level != ORIGINAL or spec.classes:
@@ -472,6 +479,14 @@ class _Run:
             f"The model names its classes {', '.join(known)} and the data set {', '.join(wanted)}; "
             f"they were matched by index."
         ]
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process works on a result that several runs need: each finds it when its turn comes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
 
 
 def _suffix(spec: RunSpec) -> str:

@@ -43,6 +43,7 @@ class RunRequest:
         seed: of everything random.
         device: Ultralytics' device string; "" lets Ultralytics choose.
         head: predictions to measure; None for the end-to-end ones where the model has them.
+        resources: what a cluster sets aside for it, as "gpu=2,cpu=8"; "" lets the cluster choose.
     """
 
     model: str
@@ -60,6 +61,7 @@ class RunRequest:
     seed: int = DEFAULT_SEED
     device: str = ""
     head: HeadName | None = None
+    resources: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The request as plain data."""
@@ -105,6 +107,7 @@ class RunRequest:
             "classes": self.classes or None,
             "device": self.device or None,
             "head": self.head,
+            "resources": self.resources or None,
         }
         # In one piece, since a name may begin like an option.
         return (self.model, *(f"--{name}={value}" for name, value in asked.items() if value is not None))

@@ -48,6 +48,24 @@ class Compressed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NumberedThrough:
+    """Tells progress with the epochs of all rounds numbered through; picklable, as a multi-GPU training wants it.
+
+    Attributes:
+        tell: receives the progress.
+        n_before: epochs of the rounds before.
+    """
+
+    tell: Callable[[Progress], None]
+    n_before: int
+
+    def __call__(self, progress: Progress) -> None:
+        row = progress.finished
+        told = replace(row, epoch=row.epoch + self.n_before) if row else None
+        self.tell(replace(progress, finished=told))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rounds:
     """One run's way from the original to the compressed model.
 
@@ -76,14 +94,16 @@ class Rounds:
             TargetError: the model cannot be cut that far.
         """
         curve: list[EpochRow] = []
+        warnings: list[str] = []
         made = self._cut(1, self.original)
         for number in range(1, self.spec.steps + 1):
             if number > 1:
                 made = self._cut(number, read_checkpoint(made.checkpoint)[0])
-            trained = self._fine_tune(number, made)
+            trained = self._fine_tune(number, made, len(curve))
             curve += [replace(row, epoch=row.epoch + len(curve)) for row in trained.curve]
+            warnings += trained.warnings
             made = trained
-        return replace(made, curve=tuple(curve))
+        return replace(made, curve=tuple(curve), warnings=tuple(dict.fromkeys(warnings)))
 
     def _cut(self, number: int, module: DetectionModel) -> Compressed:
         """Cut one step further; what was measured on the way is noted in the checkpoint, and found there again."""
@@ -145,8 +165,8 @@ class Rounds:
         finally:
             draft.unlink()
 
-    def _fine_tune(self, number: int, cut: Compressed) -> Compressed:
-        """Train this round's share of the epochs."""
+    def _fine_tune(self, number: int, cut: Compressed, n_before: int) -> Compressed:
+        """Train this round's share of the epochs, which come after those of the rounds before."""
         steps = self.spec.steps
         epochs = self.spec.epochs * number // steps - self.spec.epochs * (number - 1) // steps
         if not epochs:
@@ -159,13 +179,14 @@ class Rounds:
                 replace(self.spec, epochs=epochs),
                 self.folder / (TRAINING_FOLDER if number == 1 else f"{TRAINING_FOLDER}-{number}"),
                 teacher=self.teacher,
-                tell=self.tell,
+                tell=NumberedThrough(tell=self.tell, n_before=n_before),
                 stage=name,
             )
+        trained = replace(cut, curve=training.curve, warnings=(*cut.warnings, *training.warnings))
         start = cut.recovered or cut.pruned
         if start and max(row.map50_95 for row in training.curve) < (start.map50_95 or 0.0):
-            return replace(cut, curve=training.curve, warnings=(*cut.warnings, NOT_BETTER))
-        return replace(cut, checkpoint=training.best, curve=training.curve)
+            return replace(trained, warnings=(*trained.warnings, NOT_BETTER))
+        return replace(trained, checkpoint=training.best)
 
 
 def _metrics(noted: dict[str, Any] | None) -> Metrics | None:

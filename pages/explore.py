@@ -9,6 +9,7 @@ import streamlit as st
 from cache.comparison import published_table, to_csv
 from cache.record import RunRecord
 from cache.store import Store
+from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
 from pages.parts import formats, frame
 from pages.parts.choices import choices_of
@@ -369,11 +370,26 @@ def _draw_downloads(view: View, outcome: Outcome) -> None:
         _draw_checkpoint(view.store, outcome.record)
 
 
+def _offer_to_fetch(store: Store, record: RunRecord) -> None:
+    if not st.button("Fetch it from the shared place", icon=":material/cloud_download:", key="fetch"):
+        return
+    try:
+        found = store.artifact_path(record)
+    except TrimboardError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    if found:
+        st.rerun()
+    st.error("It is not there either, or it is damaged.", icon=":material/error:")
+
+
 def _draw_checkpoint(store: Store, record: RunRecord) -> None:
     artifact = next((item for item in record.artifacts if item.name == CHECKPOINT), None)
-    path = store.artifact_path(record)
+    path = store.artifact_path(record, fetch=False)
     if artifact is None or path is None:
         st.caption("The checkpoint of this level is not on this machine.")
+        if artifact is not None and store.shares_files:
+            _offer_to_fetch(store, record)
         return
     st.download_button(
         f"Download level {record.level} checkpoint ({formats.size(artifact.size_bytes)})",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
@@ -11,7 +10,8 @@ from cache.queue import RunQueue
 from cache.record import RunStatus
 from cache.store import Store
 from compression.errors import TrimboardError
-from compression.jobs import control, local, worker
+from compression.jobs import control, worker
+from compression.jobs.logs import log_tail
 from pages.parts import frame
 from pages.parts.plots import CONFIG, draw_accuracy_curve, draw_loss_curve
 from pages.parts.results import open_store
@@ -19,6 +19,8 @@ from pages.parts.run_cards import RunCard, cards_of, utc_now
 from pages.parts.runs import plain
 
 POLL_S = 1.0
+# A cluster is asked over the network, so less often.
+CLUSTER_EVERY_S = 10.0
 # Of the runs that are over so many are shown at first.
 MOST_SHOWN = 20
 
@@ -56,6 +58,9 @@ def _draw(store: Store) -> None:
     refusal = st.session_state.pop(_REFUSAL, "")
     if refusal:
         st.warning(refusal, icon=":material/info:")
+    waiting = tuple(run.key for run in runs if run.executor == "ray" and run.state == "queued")
+    if waiting:
+        _settle_cluster(store.queue, waiting)
     pairs = list(zip(runs, cards_of(runs, utc_now()), strict=True))
     if not pairs:
         st.info(
@@ -95,8 +100,21 @@ def _draw_curves(queue: RunQueue, card: RunCard) -> None:
     right.plotly_chart(draw_loss_curve(curve), key=f"loss-{card.key[:12]}", config=CONFIG, width="stretch")
 
 
+@st.cache_data(ttl=CLUSTER_EVERY_S, show_spinner=False)
+def _cluster_log(key: str, _run: RunStatus) -> list[str]:
+    return log_tail(_run)
+
+
+@st.cache_data(ttl=CLUSTER_EVERY_S, show_spinner=False)
+def _settle_cluster(_queue: RunQueue, waiting: tuple[str, ...]) -> None:
+    """Ask the cluster after queued runs whose job may have ended before they began."""
+    from compression.jobs.ray_cluster import settle
+
+    settle(_queue)
+
+
 def _draw_log(run: RunStatus) -> None:
-    lines = local.tail(Path(run.log_file)) if run.log_file else []
+    lines = log_tail(run) if run.executor == "local" else _cluster_log(run.key, run)
     if lines:
         with st.expander("End of its log"):
             st.code("\n".join(lines), language=None, wrap_lines=True)

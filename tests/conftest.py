@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+
+from tests.postgres import Server, programs, running_server
 
 # Ultralytics reads these when it is imported, so they are set before any test module is.
 _CONFIG = Path(tempfile.mkdtemp(prefix="trimboard-tests-"))
@@ -42,6 +46,64 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("TRIMBOARD_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests never write into a database or a bucket that the developer works with."""
+    monkeypatch.delenv("TRIMBOARD_DB", raising=False)
+    monkeypatch.delenv("TRIMBOARD_ARTIFACTS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server; skipped where it is not installed, unless TRIMBOARD_REQUIRE_POSTGRES=1."""
+    if programs() is None:
+        reason = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("TRIMBOARD_REQUIRE_POSTGRES") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_address(postgresql: Server) -> Iterator[str]:
+    """The address of an empty PostgreSQL database."""
+    with postgresql.new_database() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that speaks S3."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty bucket, which this process and those that it starts can reach."""
+    import boto3
+
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3_server),
+        ("AWS_ACCESS_KEY_ID", "tester"),
+        ("AWS_SECRET_ACCESS_KEY", "secret-of-tester"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    client, name = boto3.client("s3"), f"test-{uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    yield f"s3://{name}"
+    for item in client.list_objects_v2(Bucket=name).get("Contents", ()):
+        client.delete_object(Bucket=name, Key=item["Key"])
+    client.delete_bucket(Bucket=name)
 
 
 @pytest.fixture(scope="session")

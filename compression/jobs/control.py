@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cache import processes
 from cache.queue import RunQueue, this_host
+from compression.errors import TrimboardError
+from compression.jobs.ray_cluster import ClusterError, RayCluster, open_cluster
 from compression.jobs.worker import ensure_worker
 
 
@@ -16,6 +20,10 @@ def cancel(queue: RunQueue, key: str) -> None:
     status = queue.cancel(key)
     if status.state == "running" and status.host == this_host():
         processes.end(status.pid, status.process_started)
+    if status.executor == "ray":
+        # Without the cluster the run sees by itself that it is cancelled.
+        with suppress(ClusterError):
+            open_cluster().stop(status)
 
 
 def resume(queue: RunQueue, key: str) -> None:
@@ -23,7 +31,27 @@ def resume(queue: RunQueue, key: str) -> None:
 
     Raises:
         UnknownRunError: there is no such run, or it cannot be resumed.
+        ClusterError: it ran on a cluster, which is away or has no more what the run needs.
     """
-    status = queue.resume(key)
-    if status.executor == "local":
+    if queue.find(key).executor == "local":
+        queue.resume(key)
         ensure_worker()
+        return
+    cluster = open_cluster()
+    # Ray may be about to start an interrupted run again; one job of it is enough.
+    cluster.stop(queue.find(key))
+    queue.resume(key)
+    send(cluster, queue, key)
+
+
+def send(cluster: RayCluster, queue: RunQueue, key: str) -> None:
+    """Send a queued run to its cluster; one that is refused there does not stay queued.
+
+    Raises:
+        ClusterError: the cluster refuses it.
+    """
+    try:
+        cluster.start(queue.find(key))
+    except TrimboardError:
+        queue.cancel(key)
+        raise

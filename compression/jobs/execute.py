@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 
 from cache.queue import RunQueue
 from cache.record import RunStatus
 from cache.store import own_store
 from compression.errors import TrimboardError
+from compression.jobs.life import SignsOfLife
 from compression.jobs.local import write_progress
+from compression.request import RunRequest
 
 CHANGED = "The data set, the weights or this program changed since the run was queued; queue it anew."
 
 
-def execute(key: str) -> None:
+def as_typed(request: RunRequest) -> RunRequest:
+    """The request for the machine where it was typed."""
+    return request
+
+
+def execute(key: str, *, as_here: Callable[[RunRequest], RunRequest] = as_typed) -> None:
     """Take a run from the queue, do it, and note how it ended.
 
     Args:
         key: the run's; one that is not queued any more is left alone.
+        as_here: makes of the request what it has to be on this machine: its device, the path of its model.
     """
     queue = own_store().queue
     if not queue.take(key, pid=os.getpid()):
         return
     try:
-        _answer(queue, queue.find(key))
+        _answer(queue, queue.find(key), as_here)
     except TrimboardError as error:
         queue.end(key, "failed", str(error))
         sys.stderr.write(f"trimboard: {error}\n")
@@ -35,15 +45,17 @@ def execute(key: str) -> None:
         raise
 
 
-def _answer(queue: RunQueue, status: RunStatus) -> None:
-    # Torch comes with it: the run is noted as taken before those seconds.
-    from compression.pipeline import open_request, run
-
+def _answer(queue: RunQueue, status: RunStatus, as_here: Callable[[RunRequest], RunRequest]) -> None:
     assert status.request is not None
-    question = open_request(status.request, tell=write_progress)
+    # Other machines take a silent run for interrupted, and to import torch and look through a data set takes its time.
+    with SignsOfLife(status.key, status.request.device):
+        from compression.pipeline import open_request, run
+
+        question = open_request(as_here(status.request), tell=write_progress)
     if question.spec.key != status.key:
         raise TrimboardError(CHANGED)
-    run(question, log_file=status.log_file, tell=write_progress)
+    # As typed, the run can be resumed on another machine.
+    run(replace(question, request=status.request), log_file=status.log_file, tell=write_progress)
     # A result that was stored in the meantime is given back without a word to the queue.
     queue.end(status.key, "done")
 

@@ -10,6 +10,9 @@ from cache.record import ExecutorName, RunRecord
 from cache.store import own_store
 from compression.environment import lanes
 from compression.home import home
+from compression.jobs.control import send
+from compression.jobs.ray_cluster import RayCluster, open_cluster
+from compression.jobs.resources import resources_text
 from compression.pipeline import Question, ask_also, find_result, open_request
 from compression.request import RunRequest
 
@@ -39,10 +42,15 @@ def submit(requests: Sequence[RunRequest], *, executor: ExecutorName = "local") 
         executor: what will run them.
 
     Raises:
-        TrimboardError: something asked for cannot be used; nothing was queued then.
+        TrimboardError: something asked for cannot be used; nothing was queued then. A cluster that goes away in
+            between keeps those that it has.
     """
+    cluster = None if executor == "local" else open_cluster()
+    if cluster:
+        for request in requests:
+            cluster.check(request)
     questions = _open_all(requests)
-    return [_submit(question, executor) for question in questions]
+    return [_submit(question, cluster) for question in questions]
 
 
 def _open_all(requests: Sequence[RunRequest]) -> list[Question]:
@@ -57,16 +65,27 @@ def _open_all(requests: Sequence[RunRequest]) -> list[Question]:
     return questions
 
 
-def _submit(question: Question, executor: ExecutorName) -> Submitted:
+def _submit(question: Question, cluster: RayCluster | None) -> Submitted:
     key, request = question.spec.key, question.request
     record = find_result(question)
     if record is not None:
         return Submitted(request=request, key=key, state="measured", record=record)
-    added = own_store().queue.submit(
-        question.spec,
-        request,
-        lanes=lanes(request.device),
-        executor=executor,
-        log_file=str(home() / "logs" / f"run-{key[:16]}.log"),
-    )
+    added = _send(question, cluster) if cluster else _queue_here(question)
     return Submitted(request=request, key=key, state="queued" if added else "waiting")
+
+
+def _queue_here(question: Question) -> bool:
+    key, request = question.spec.key, question.request
+    log_file = str(home() / "logs" / f"run-{key[:16]}.log")
+    return own_store().queue.submit(question.spec, request, lanes=lanes(request.device), log_file=log_file)
+
+
+def _send(question: Question, cluster: RayCluster) -> bool:
+    queue, key = own_store().queue, question.spec.key
+    request = cluster.prepared(question.request)
+    # The cluster decides on the device, and keeps the log.
+    wanted = resources_text(cluster.resources_of(request))
+    added = queue.submit(question.spec, request, lanes=wanted, executor="ray")
+    if added:
+        send(cluster, queue, key)
+    return added

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cache.record import Costs, PlanRecord, RunRecord
 from cache.store import Store
@@ -102,7 +103,9 @@ def view_of(
     except DatasetError as error:
         problem = str(error)
     else:
-        source, original = source_of(series, store.artifact_path), original_checkpoint(series, store.artifact_path)
+        # A page that is drawn again and again waits for no download.
+        here = partial(store.artifact_path, fetch=False)
+        source, original = source_of(series, here), original_checkpoint(series, here)
         question = plan_question(source, architecture, found, imgsz, original)
         options = launch_options(source, architecture, found, imgsz, series)
     plans = find_plans(store, question, _unmeasured(series)) if question else {}

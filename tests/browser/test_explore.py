@@ -4,114 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from cache.store import Store
 from compression.shapes import draw_dataset
 from tests import factories
+from tests.browser.conftest import IN_BROWSER, serving
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# The browser itself shall ask the network for nothing.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-# Bounds a failure only: a machine that trains beside the test draws a page in minutes instead of seconds.
-PATIENCE_MS = 300_000
 # A data set that no shipped result is measured on.
 DATA = "orchard"
 # Of the training graph with the ten classes of the built-in data set, which the test draws anew under another name.
 YOLO26N_PARAMS = 2_507_700
 VIEW = f"model=yolo26n&data={DATA}"
 
-# Remembers whatever shows for a moment only: a menu of Streamlit's own, or an exception.
-WATCH = """
-window.seen = [];
-new MutationObserver(() => {
-  for (const id of ['stSidebarNav', 'stException'])
-    if (document.querySelector(`[data-testid=${id}]`)) window.seen.push(id);
-  for (const title of document.querySelectorAll('h1')) window.seen.push(title.innerText);
-}).observe(document, {childList: true, subtree: true});
-"""
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None and os.environ.get("TRIMBOARD_REQUIRE_BROWSER") != "1",
-        reason="no Chromium found; install one, e.g. `apt install chromium`",
-    ),
-]
-
-
-@contextmanager
-def _server(home: Path) -> Iterator[str]:
-    """A fresh server; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", *options],
-        cwd=ROOT,
-        env=os.environ | {"TRIMBOARD_HOME": str(home)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(f"{address}/_stcore/health")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _wait_for(address: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address, timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("the server does not answer")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    page.add_init_script(WATCH)
-    yield page
-    page.close()
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture
@@ -125,7 +36,7 @@ def server(own_home: Path) -> Iterator[str]:
     ):
         store.save(record)
     store.close()
-    with _server(own_home) as address:
+    with serving(own_home) as address:
         yield address
 
 
@@ -260,7 +171,7 @@ def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path,
     for record in factories.series((0, 1), **conditions):
         # A plan counts only for a model of as many parameters as the measured one.
         store.save(replace(record, costs_original=replace(record.costs_original, params=YOLO26N_PARAMS)))
-    with _server(own_home) as server:
+    with serving(own_home) as server:
         page.goto(f"{server}/explore?{VIEW}&level=3")
         _settled(page)
         # The costs come from a plan, computed in the background.
@@ -274,7 +185,7 @@ def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path,
         button = page.get_by_role("button", name="Measure level 3")
         button.dblclick()
         expect(page.get_by_text("Level 3 is being measured.")).to_have_count(1)
-        page.wait_for_function("!document.body.innerText.includes('Starting the process')")
+        page.wait_for_function("!document.body.innerText.includes('Checking what was asked')")
         page.reload()
         _settled(page)
         expect(page.get_by_text("Level 3 is being measured.")).to_have_count(1)

@@ -24,8 +24,19 @@ def shipped(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty database of each kind, which is the one that stores are opened on."""
+    home.mkdir()
+    if request.param == "sqlite":
+        return f"sqlite:///{home / 'trimboard.db'}"
+    found: str = request.getfixturevalue("postgresql_address")
+    monkeypatch.setenv("TRIMBOARD_DB", found)
+    return found
+
+
 @pytest.fixture
-def store(home: Path, shipped: Path) -> Iterator[Store]:
+def store(address: str, shipped: Path) -> Iterator[Store]:
     store = Store(shipped=shipped)
     yield store
     store.close()

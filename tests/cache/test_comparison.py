@@ -277,3 +277,15 @@ def test_the_table_of_a_publication_with_gaps_says_so() -> None:
     table = published_table(load_published()[-1]).set_index("Metric")
     assert list(table.loc["Recall"]) == ["not published"] * 3
     assert table.loc["GFLOPs", "Change"] == "0.0%"
+
+
+def test_many_lines_and_long_ones_keep_their_order() -> None:
+    long = make_record(warnings=("ä" * 2_000_000,))
+    table = comparison([*(make_record(key=str(number)) for number in range(3000)), long])
+    assert table["key"].tolist() == [*map(str, range(3000)), long.key]
+    assert len(table["warnings"].iloc[-1]) == 2_000_000
+
+
+def test_what_would_end_a_line_or_a_cell_becomes_a_space() -> None:
+    table = comparison([make_record(model="a\nb\x1fc\0d\re", warnings=('say "no", twice',), source="NA")])
+    assert table[["model", "warnings", "source"]].iloc[0].tolist() == ["a b c d e", 'say "no", twice', "NA"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -10,8 +11,11 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from sqlalchemy import func, select, update
+
 from cache.store import Store
-from tests.cache.samples import LAYER, make_record, make_spec
+from cache.tables import plans_table, records_table
+from tests.cache.samples import LAYER, make_plan, make_record, make_spec
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +47,20 @@ print("ready", flush=True)
 sys.stdin.readline()
 store = Store(shipped=pathlib.Path(sys.argv[1]))
 print(len(store.records()))
+"""
+
+
+# Writes, and does not come to its end.
+WRITER = """
+import pathlib, sys, time
+from sqlalchemy import insert
+from cache.store import Store
+from cache.tables import plans_table
+
+with Store(shipped=pathlib.Path(sys.argv[1]))._database.writing() as connection:
+    connection.execute(insert(plans_table).values(key="half", payload="{}"))
+    print("ready", flush=True)
+    time.sleep(60)
 """
 
 
@@ -82,7 +100,7 @@ def test_readers_see_results_whole_or_not_at_all(store: Store, shipped: Path) ->
         assert int(output) >= 1
 
 
-def test_processes_may_create_the_database_at_once(home: Path, shipped: Path) -> None:
+def test_processes_may_create_the_database_at_once(address: str, shipped: Path) -> None:
     openers = [_start(OPENER, shipped) for _ in range(4)]
     for opener in openers:
         _wait_ready(opener)
@@ -106,3 +124,45 @@ def test_opening_waits_for_the_process_that_is_creating_the_database(tmp_path: P
     store.close()
     done.join()
     creator.close()
+
+
+def test_whoever_writes_sees_what_the_one_before_wrote(store: Store) -> None:
+    """Each thread reads a number and writes the next one; alone as it is, none is written twice."""
+    store.save_plan("count", make_plan(seconds=0))
+
+    def count() -> None:
+        for _ in range(10):
+            with store._database.writing() as connection:
+                text = connection.scalar(select(plans_table.c.payload).where(plans_table.c.key == "count"))
+                seconds = json.loads(str(text))["seconds"] + 1
+                payload = json.dumps(make_plan(seconds=seconds).to_dict())
+                connection.execute(update(plans_table).values(payload=payload))
+
+    threads = [threading.Thread(target=count) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    plan = store.find_plan("count")
+    assert plan is not None
+    assert plan.seconds == 50
+
+
+def test_a_reading_transaction_sees_one_state(store: Store) -> None:
+    n_records = select(func.count()).select_from(records_table)
+    with store._database.reading() as connection:
+        before = connection.scalar(n_records)
+        writer = threading.Thread(target=store.save, args=[make_record()])
+        writer.start()
+        writer.join()
+        assert (before, connection.scalar(n_records)) == (0, 0)
+    assert len(store.records()) == 1
+
+
+def test_a_writer_that_is_killed_leaves_nothing_and_holds_nobody_up(store: Store, shipped: Path) -> None:
+    writer = _start(WRITER, shipped)
+    _wait_ready(writer)
+    writer.kill()
+    writer.wait()
+    store.save(make_record())
+    assert store.records() == [make_record()]

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from sqlalchemy import update
 
-from cache.database import runs_table
 from cache.queue import INTERRUPTED, SILENCE, RunBusyError, RunQueue, UnknownRunError, this_host
 from cache.record import Progress
 from cache.store import Store
+from cache.tables import runs_table
 from compression.request import RunRequest
 from compression.spec import RunSpec
 from tests.cache.samples import EPOCH, make_spec

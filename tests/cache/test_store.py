@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from sqlalchemy import insert, select, update
 
-from cache.database import StoreError
-from cache.record import RunRecord
-from cache.store import Store, plan_key
+from cache.comparison import comparison
+from cache.engine import StoreError
+from cache.record import Costs, RecordError, RunRecord
+from cache.store import Known, Store, plan_key
+from cache.tables import plans_table, records_table
 from tests.cache.samples import make_plan, make_record, make_spec
 
 
@@ -20,12 +23,6 @@ def _ship(folder: Path, record: RunRecord, name: str = "shapes/level5.json") -> 
     return file
 
 
-def _spoil(home: Path, key: str, payload: str) -> None:
-    with sqlite3.connect(home / "trimboard.db") as connection:
-        connection.execute("UPDATE records SET payload = ? WHERE key = ?", (payload, key))
-    connection.close()
-
-
 def test_a_saved_record_is_found_by_another_store(store: Store, shipped: Path) -> None:
     store.save(make_record())
     other = Store(shipped=shipped)
@@ -34,15 +31,33 @@ def test_a_saved_record_is_found_by_another_store(store: Store, shipped: Path) -
     other.close()
 
 
+@pytest.fixture
+def page(shipped: Path) -> Path:
+    """A publication of one original."""
+    page = {
+        "source": "A page",
+        "data": "shapes",
+        "imgsz": 320,
+        "warnings": [],
+        "results": [{"model": "my-yolo26n", "level": 0, "head": "e2e", "original": {"gflops": 2.0}}],
+    }
+    file = shipped / "published" / "page.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(page), encoding="utf-8")
+    return file
+
+
 def test_the_database_lies_in_the_data_folder_unless_an_address_is_given(
-    store: Store, home: Path, shipped: Path, tmp_path: Path
+    home: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = Store(f"sqlite:///{tmp_path / 'other.db'}", shipped=shipped)
-    elsewhere.save(make_record())
-    elsewhere.close()
+    own, given = Store(shipped=shipped), Store(f"sqlite:///{tmp_path / 'given.db'}", shipped=shipped)
+    monkeypatch.setenv("TRIMBOARD_DB", f"sqlite:///{tmp_path / 'named.db'}")
+    named = Store(shipped=shipped)
+    given.save(make_record())
     assert (home / "trimboard.db").is_file()
-    assert (tmp_path / "other.db").is_file()
-    assert store.records() == []
+    assert [len(store.records()) for store in (own, given, named)] == [0, 1, 0]
+    for store in (own, given, named):
+        store.close()
 
 
 def test_a_later_result_of_the_same_key_takes_the_place_of_the_earlier(store: Store) -> None:
@@ -75,18 +90,9 @@ def test_records_are_ordered_by_model_data_level_and_date_with_custom_targets_la
     assert [record.key for record in store.records()] == ["z", "y", "x", "w", "v", "u"]
 
 
-def test_shipped_and_published_results_stand_beside_own_ones(home: Path, shipped: Path) -> None:
+def test_shipped_and_published_results_stand_beside_own_ones(address: str, shipped: Path, page: Path) -> None:
     own, shipped_record = make_record(make_spec(level=2)), make_record(make_spec(level=1))
     _ship(shipped, shipped_record)
-    page = {
-        "source": "A page",
-        "data": "shapes",
-        "imgsz": 320,
-        "warnings": [],
-        "results": [{"model": "my-yolo26n", "level": 0, "head": "e2e", "original": {"gflops": 2.0}}],
-    }
-    (shipped / "published").mkdir()
-    (shipped / "published" / "page.json").write_text(json.dumps(page), encoding="utf-8")
     store = Store(shipped=shipped)
     store.save(own)
     published, *measured = store.records(model="my-yolo26n", data="shapes")
@@ -94,33 +100,93 @@ def test_shipped_and_published_results_stand_beside_own_ones(home: Path, shipped
     assert measured == [shipped_record, own]
     assert store.records(data="bccd") == []
     assert store.find(shipped_record.key) == shipped_record
+    assert store.own_keys() == [own.key]
     store.close()
 
 
-def test_an_own_result_wins_over_a_shipped_one_of_the_same_key(home: Path, shipped: Path) -> None:
+def test_an_own_result_wins_over_a_shipped_one_of_the_same_key(address: str, shipped: Path) -> None:
     own = make_record(warnings=("Mine.",))
     _ship(shipped, make_record())
     store = Store(shipped=shipped)
     store.save(own)
     assert store.find(own.key) == own
     assert store.records() == [own]
+    assert store.table()["warnings"].tolist() == ["Mine."]
+    assert [head.warnings for head in store.heads()] == [("Mine.",)]
     store.close()
 
 
+def _many(store: Store) -> None:
+    """Own results of several models, data sets and levels, in an order that is not theirs."""
+    for model, data, level, created in (
+        ("b", "x", None, "2026-05-01T00:00:00+00:00"),
+        ("b", "x", 0, "2026-05-02T00:00:00+00:00"),
+        ("my-yolo26n", "shapes", 0, "2026-05-03T00:00:00+00:00"),
+        ("my-yolo26n", "shapes", 5, "2026-05-02T00:00:00+00:00"),
+        ("my-yolo26n", "shapes", 5, "2026-05-01T00:00:00+00:00"),
+        ("Modèle", "x", 3, "2026-05-01T00:00:00+00:00"),
+        ("a_b", "x", 3, "2026-05-01T00:00:00+00:00"),
+        ("aB", "x", 3, "2026-05-01T00:00:00+00:00"),
+    ):
+        store.save(make_record(key=f"{model} {level} {created}", model=model, data=data, level=level, created=created))
+
+
+@pytest.mark.parametrize("chosen", [{}, {"model": "b"}, {"data": "shapes"}, {"model": "b", "data": "x"}, {"data": "?"}])
+def test_table_and_heads_are_those_of_the_records_in_their_order(
+    address: str, shipped: Path, page: Path, chosen: dict[str, str]
+) -> None:
+    _ship(shipped, make_record(make_spec(level=1)))
+    store = Store(shipped=shipped)
+    _many(store)
+    records = store.records(**chosen)
+    pd.testing.assert_frame_equal(store.table(**chosen), comparison(records))
+    assert store.heads(**chosen) == [replace(record, layers=(), curve=()) for record in records]
+    assert len(records) == {(): 10, ("b",): 2, ("shapes",): 5, ("b", "x"): 2, ("?",): 0}[tuple(chosen.values())]
+    store.close()
+
+
+def test_the_overview_tells_the_newest_of_each_kind_once(address: str, shipped: Path, page: Path) -> None:
+    _ship(shipped, make_record(make_spec(level=5), created="2026-06-01T00:00:00+00:00"))
+    store = Store(shipped=shipped)
+    _many(store)
+    known = store.overview()
+    assert len(known) == len(set(known)) == 8
+    day = "2026-06-01T00:00:00+00:00"
+    assert Known("my-yolo26n", "shapes", "yolo26n", "measured", 5, day) in known
+    assert Known("b", "x", "yolo26n", "measured", None, "2026-05-01T00:00:00+00:00") in known
+    assert [one.newest for one in known if one.provenance == "published"] == [""]
+    store.close()
+
+
+def test_a_shipped_result_that_was_measured_again_is_no_second_one_in_the_overview(address: str, shipped: Path) -> None:
+    _ship(shipped, make_record(created="2030-01-01T00:00:00+00:00"))
+    store = Store(shipped=shipped)
+    store.save(make_record(model="renamed"))
+    assert [(one.model, one.newest) for one in store.overview()] == [("renamed", "2026-05-22T10:00:00+00:00")]
+    store.close()
+
+
+def test_what_is_no_number_is_not_saved(store: Store) -> None:
+    record = make_record(costs=Costs(gflops="much", params=1, gflops_deployed=1, params_deployed=1))  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match="cannot be put into a table"):
+        store.save(record)
+    assert store.records() == []
+
+
 @pytest.mark.parametrize("payload", ['{"version": 99}', "{half a rec", '{"version": 1}', "[]"])
-def test_what_cannot_be_read_is_counted_and_kept(store: Store, home: Path, payload: str) -> None:
-    good, bad = make_record(), make_record(make_spec(seed=8))
-    store.save(good)
-    store.save(bad)
+def test_what_cannot_be_read_is_counted_and_kept(store: Store, payload: str) -> None:
+    store.save(make_record())
     assert store.unreadable() == 0
-    _spoil(home, bad.key, payload)
-    assert store.records() == [good]
-    assert store.find(bad.key) is None
+    bad = {"key": "bad", "model": "m", "data": "d", "level": 1, "created": "2026", "payload": payload}
+    with store._database.writing() as connection:
+        connection.execute(insert(records_table).values(**bad))
+    assert store.records() == [make_record()]
+    assert (len(store.table()), len(store.heads())) == (1, 1)
+    assert store.find("bad") is None
     assert store.unreadable() == 1
-    with sqlite3.connect(home / "trimboard.db") as connection:
-        kept = connection.execute("SELECT payload FROM records WHERE key = ?", (bad.key,)).fetchone()
-    connection.close()
-    assert kept == (payload,)
+    with store._database.reading() as connection:
+        kept = connection.scalar(select(records_table.c.payload).where(records_table.c.key == "bad"))
+    assert kept == payload
 
 
 def test_a_shipped_file_that_cannot_be_read_is_counted(home: Path, shipped: Path) -> None:
@@ -143,9 +209,8 @@ def test_a_plan_is_kept_by_its_key(store: Store, home: Path) -> None:
 
 def test_a_plan_of_another_version_is_to_be_computed_again(store: Store, home: Path) -> None:
     store.save_plan("k", make_plan())
-    with sqlite3.connect(home / "trimboard.db") as connection:
-        connection.execute("UPDATE plans SET payload = '{}'")
-    connection.close()
+    with store._database.writing() as connection:
+        connection.execute(update(plans_table).values(payload="{}"))
     assert store.find_plan("k") is None
 
 

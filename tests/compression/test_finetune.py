@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from ultralytics.nn.distill_model import DistillationModel
-from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from cache.record import Progress
@@ -28,14 +27,16 @@ from compression.finetune import (
     DISTILLATION_WEIGHT,
     RECIPES,
     STEP_EACH_BATCH,
-    FineTuneTrainer,
     ProgressTeller,
+    Training,
     fine_tune,
     read_curve,
 )
 from compression.pipeline import StoreTeller, silent
 from compression.planner import Planner
 from compression.surgery import apply_plan
+from compression.trainer import FineTuneTrainer
+from compression.training_state import TrainingState, last_state, read_attempt
 from tests.compression.models import IMGSZ, LEVEL_5
 from tests.factories import spec
 
@@ -46,7 +47,7 @@ COLUMNS = "epoch,time,train/box_loss,metrics/precision(B),metrics/recall(B),metr
 RESULTS = f"""{COLUMNS}
 1,10.5,2.5,0.1,0.2,0.3,0.2,0.001
 2,20,2.25,0.2,0.3,0.4,0.25,0.0005
-3,8,2,0.3,0.4,0.5,0.3,0.0001
+3,28,2,0.3,0.4,0.5,0.3,0.0001
 """
 
 
@@ -73,18 +74,17 @@ def test_distill_is_cosine_with_a_weight_of_the_teacher() -> None:
     assert 0 < DISTILLATION_WEIGHT < DEFAULT_CFG_DICT["dis"], "Ultralytics' own drowns the detection losses"
 
 
-def test_curve_gives_each_epoch_its_own_time(tmp_path: Path) -> None:
-    """The third epoch was run after an interruption, and its clock began anew."""
-    file = tmp_path / "results.csv"
-    file.write_text(RESULTS)
-    curve = read_curve(file)
+def test_curve_gives_each_epoch_its_own_time() -> None:
+    """Ultralytics' clock runs on from epoch to epoch."""
+    curve = read_curve(io.StringIO(RESULTS))
     assert [row.seconds for row in curve] == [10.5, 9.5, 8]
     assert (curve[1].epoch, curve[1].map50, curve[1].map50_95, curve[1].precision) == (2, 0.4, 0.25, 0.2)
     assert curve[0].losses == {"train/box_loss": 2.5}
 
 
 def fake_trainer(epoch: int, metrics: dict[str, float] | None = None) -> Any:
-    return SimpleNamespace(epoch=epoch, epochs=4, start_epoch=0, train_loader=[None] * 10, metrics=metrics)
+    csv = Path("nowhere") / "results.csv"
+    return SimpleNamespace(epoch=epoch, epochs=4, start_epoch=0, train_loader=[None] * 10, metrics=metrics, csv=csv)
 
 
 def test_progress_counts_whole_epochs_and_expects_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_arguments_of_a_training(recipe: Any, pair: Pair, tmp_path: Path, monkey
     values: dict[str, Any] = {"epochs": 7, "patience": 3, "imgsz": 96, "batch": 5, "seed": 11, "device": "0,1"}
     asked = spec(5, recipe=recipe, **values)
     with pytest.raises(StopError):
-        fine_tune(tmp_path / "start.pt", pair.dataset, asked, folder, teacher=pair.original, tell=silent, stage="s")
+        fine_tune(pair.pruned, pair.dataset, asked, folder, teacher=pair.original, tell=silent, stage="s")
     if recipe == "distill":
         teacher = seen.pop("teacher")
         expected = read_checkpoint(pair.original)[0].state_dict()
@@ -256,15 +256,18 @@ class Taught:
 
     Attributes:
         folder: of the training.
-        last: content of last.pt at the interruption.
+        state: what was kept at the interruption.
         left: names of the files beside the folder at the interruption.
+        training: what the two parts left.
+        undisturbed: what a training without an interruption leaves.
         told: the progress of the second part.
     """
 
     folder: Path
-    last: bytes
+    state: TrainingState
     left: list[str]
-    curve: Any
+    training: Training
+    undisturbed: Training
     told: list[Progress]
     trainers: list[WatchedTrainer]
 
@@ -280,21 +283,51 @@ def taught(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Taught:
         WatchedTrainer.seen.clear()
         with pytest.raises(StoppedError):
             fine_tune(pair.pruned, pair.dataset, asked, folder, teacher=pair.original, tell=Interrupting(), stage="s")
-        last = (folder / "weights" / "last.pt").read_bytes()
+        state = state_in(folder)
         left = sorted(file.name for file in folder.parent.iterdir())
         # The same weights may lie elsewhere when the run goes on.
         elsewhere = tmp_path_factory.mktemp("elsewhere") / "same.pt"
         elsewhere.write_bytes(pair.original.read_bytes())
         training = fine_tune(pair.pruned, pair.dataset, asked, folder, teacher=elsewhere, tell=told.append, stage="s")
-    assert training.best == folder / "weights" / "best.pt"
-    return Taught(folder, last, left, training.curve, told, list(WatchedTrainer.seen))
+        trainers = list(WatchedTrainer.seen)
+        other = tmp_path_factory.mktemp("undisturbed") / "training"
+        undisturbed = fine_tune(pair.pruned, pair.dataset, asked, other, teacher=pair.original, tell=silent, stage="s")
+    return Taught(folder, state, left, training, undisturbed, told, trainers)
+
+
+def state_in(folder: Path) -> TrainingState:
+    attempt = read_attempt(folder)
+    assert attempt is not None
+    state = last_state(folder / "weights", attempt.fingerprint).state
+    assert state is not None
+    return state
+
+
+def outcome(training: Training) -> tuple[Any, ...]:
+    """All that two trainings have in common but the times."""
+    rows = [replace(row, seconds=0) for row in training.curve]
+    weights = read_checkpoint(training.best)[0].state_dict()
+    return training.best.name, training.warnings, rows, in_bytes(weights)
+
+
+def decisive(state: TrainingState) -> dict[str, Any]:
+    """All of a state but times."""
+    timed = ("clock", "results", "best_sha256")
+    return {name: in_bytes(value) for name, value in vars(state).items() if name not in timed}
+
+
+def in_bytes(value: Any) -> Any:
+    """Tensors, also in dicts of dicts, as bytes, which are quickly compared."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    return {key: in_bytes(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 class TestDistillation:
     def test_curve_holds_the_loss_against_the_teacher(self, taught: Taught) -> None:
-        assert [row.epoch for row in taught.curve] == [1, 2]
-        assert all(row.losses["train/dis_loss"] > 0 for row in taught.curve)
-        assert all(row.seconds > 0 for row in taught.curve)
+        assert [row.epoch for row in taught.training.curve] == [1, 2]
+        assert all(row.losses["train/dis_loss"] > 0 for row in taught.training.curve)
+        assert all(row.seconds > 0 for row in taught.training.curve)
 
     def test_it_goes_on_after_an_interruption(self, taught: Taught) -> None:
         first, second = taught.trainers
@@ -305,14 +338,16 @@ class TestDistillation:
         assert {progress.epoch for progress in taught.told} == {1, 2}
         assert (taught.told[-1].epoch, taught.told[-1].eta_seconds) == (2, 0)
 
-    def test_interrupted_checkpoint_holds_student_and_projector_without_the_teacher(
-        self, taught: Taught, tmp_path: Path
-    ) -> None:
-        (tmp_path / "last.pt").write_bytes(taught.last)
-        content, _ = torch_safe_load(str(tmp_path / "last.pt"), safe_only=True)
-        assert type(content["ema"]) is DistillationModel
-        assert content["ema"].teacher_model is None
-        assert len(content["ema"].projector) == 3
+    def test_it_ends_as_one_without_an_interruption(self, taught: Taught) -> None:
+        assert outcome(taught.training) == outcome(taught.undisturbed)
+        ours, theirs = (state_in(each.best.parent.parent) for each in (taught.training, taught.undisturbed))
+        assert decisive(ours) == decisive(theirs)
+
+    def test_state_holds_student_and_projector_without_the_teacher(self, taught: Taught) -> None:
+        for weights in (taught.state.model, taught.state.ema):
+            assert {name.split(".")[0] for name in weights} == {"student_model", "projector"}
+            assert all(value.dtype in (torch.float32, torch.int64) for value in weights.values())
+        assert len({name.split(".")[1] for name in taught.state.model if name.startswith("projector")}) == 3
 
     def test_the_projector_goes_on_too(self, taught: Taught, tmp_path: Path) -> None:
         """Weights of the first part's end and of the second part's differ by three steps of at most lr0 each."""
@@ -341,9 +376,8 @@ class TestDistillation:
         assert taught.left == ["training"]
         assert [file.name for file in taught.folder.parent.iterdir()] == ["training"]
 
-    @pytest.mark.parametrize("name", ["best.pt", "last.pt"])
-    def test_checkpoint_is_the_student_alone(self, name: str, taught: Taught, pair: Pair) -> None:
-        student, _ = read_checkpoint(taught.folder / "weights" / name)
+    def test_checkpoint_is_the_student_alone(self, taught: Taught, pair: Pair) -> None:
+        student, _ = read_checkpoint(taught.training.best)
         start, _ = read_checkpoint(pair.pruned)
         assert {key: value.shape for key, value in student.state_dict().items()} == {
             key: value.shape for key, value in start.state_dict().items()
@@ -351,27 +385,19 @@ class TestDistillation:
         assert student.names == pair.dataset.names
         assert not any(module._forward_hooks for module in student.modules())
 
-    def test_end_that_was_cut_short_is_made_up_for(self, taught: Taught, pair: Pair, tmp_path: Path) -> None:
-        """Ultralytics first strips the last checkpoint, then the best; the process may die in between."""
-        weights = tmp_path / "training" / "weights"
-        weights.mkdir(parents=True)
-        (weights / "last.pt").write_bytes((taught.folder / "weights" / "last.pt").read_bytes())
-        (weights / "best.pt").write_bytes(taught.last)
-        (weights.parent / "results.csv").write_bytes((taught.folder / "results.csv").read_bytes())
+    def test_a_training_that_is_over_is_not_begun_again(self, taught: Taught, pair: Pair) -> None:
         told: list[Progress] = []
-        training = fine_tune(
+        again = fine_tune(
             pair.pruned,
             pair.dataset,
             tiny("distill", 2),
-            weights.parent,
+            taught.folder,
             teacher=pair.original,
             tell=told.append,
             stage="s",
         )
         assert told == []
-        assert training.curve == taught.curve
-        student, _ = read_checkpoint(training.best)
-        assert student.names == pair.dataset.names
+        assert again == taught.training
 
     @pytest.mark.parametrize("name", ["yolo11n", "yolov8n"])
     def test_families_without_an_end_to_end_head(
@@ -424,7 +450,7 @@ for ours in ("compression", "cache", "pages"):
 import numpy
 from ultralytics import YOLO
 
-model = YOLO("best.pt")
+model = YOLO(sys.argv[1])
 kind = type(model.model).__name__
 n_params = sum(parameter.numel() for parameter in model.model.parameters())
 result = model.predict(numpy.full((64, 64, 3), 114, numpy.uint8), imgsz=64, conf=0.0001, verbose=False, save=False)[0]
@@ -435,7 +461,7 @@ print("RESULT", json.dumps({"kind": kind, "n_params": n_params, "boxes": list(re
 def test_plain_ultralytics_loads_a_taught_model(taught: Taught, pair: Pair) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "TRIMBOARD_HOME")}
     done = subprocess.run(
-        [sys.executable, "-c", IN_PLAIN_ULTRALYTICS],
+        [sys.executable, "-c", IN_PLAIN_ULTRALYTICS, taught.training.best.name],
         cwd=taught.folder / "weights",
         env=environment | {"ULTRALYTICS_SAFE_LOAD": "1"},
         capture_output=True,
@@ -446,3 +472,76 @@ def test_plain_ultralytics_loads_a_taught_model(taught: Taught, pair: Pair) -> N
     assert result["kind"] == "DetectionModel"
     assert result["n_params"] == sum(value.numel() for value in read_checkpoint(pair.pruned)[0].parameters())
     assert result["boxes"][1] == 6
+
+
+# Interruptions
+
+
+class ScriptedTrainer(FineTuneTrainer):
+    """Finds the fitness that the test wants, whatever the model does."""
+
+    fitness_by_epoch: ClassVar[list[float]] = [0.2, 0.5, 0.4, 0.3, 0.6]
+
+    def validate(self) -> Any:
+        metrics, _ = super().validate()
+        fitness = self.fitness_by_epoch[self.epoch]
+        self.best_fitness = max(self.best_fitness or 0.0, fitness)
+        return metrics, fitness
+
+
+@dataclass
+class InterruptingAt:
+    """Ends a training when so many epochs are told, in the middle of an epoch or at its end."""
+
+    epoch: int
+    whole: bool
+    batches: int = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.epoch == self.epoch:
+            self.batches += 1
+            if self.batches == (1 if self.whole else 3):
+                raise StoppedError
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_interrupted_training_ends_as_one_that_was_not(
+    whole: bool, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warm-up over three epochs, mosaics in two, gradients that wait at the end of each, patience that ends it."""
+    monkeypatch.setattr("compression.finetune.FineTuneTrainer", ScriptedTrainer)
+    monkeypatch.setattr("compression.finetune.TELL_EVERY", 0.0)
+    monkeypatch.setitem(RECIPES, "standard", {"close_mosaic": 3})
+    asked = tiny("standard", 5, patience=2)
+
+    def train(folder: Path, tell: Callable[[Progress], None]) -> Training:
+        return fine_tune(pair.pruned, pair.dataset, asked, folder, tell=tell, stage="s")
+
+    undisturbed = train(tmp_path / "undisturbed", silent)
+    assert [row.epoch for row in undisturbed.curve] == [1, 2, 3, 4], "two epochs after the best"
+    assert undisturbed.best.name == "best-2.pt"
+    folder = tmp_path / "interrupted"
+    for epoch in (1, 2, 3):
+        with pytest.raises(StoppedError):
+            train(folder, InterruptingAt(epoch, whole))
+        state = state_in(folder)
+        assert state.epoch == epoch
+        assert not state.finished
+        assert len(state.buffer) == 11, "one less than there are images"
+    # A step is due after 13 batches at most; warm-up asks for fewer.
+    assert state.waiting
+    assert len(state.gradients) > 100
+    assert outcome(train(folder, silent)) == outcome(undisturbed)
+    ours, theirs = (state_in(each) for each in (folder, tmp_path / "undisturbed"))
+    assert decisive(ours) == decisive(theirs)
+    assert ours.finished
+    # The clock runs on.
+    assert [row.seconds > 0 for row in train(folder, silent).curve] == [True] * 4
+
+
+def test_states_and_checkpoints_do_not_pile_up(pair: Pair, tmp_path: Path) -> None:
+    training = fine_tune(pair.pruned, pair.dataset, tiny("cosine", 4), tmp_path / "t", tell=silent, stage="s")
+    left = {file.name for file in training.best.parent.iterdir()}
+    assert {"epoch-3.state", "epoch-4.state", training.best.name} <= left
+    assert len(left) <= 4
+    assert not {"best.pt", "last.pt"} & left, "Ultralytics' own, which nobody would read"

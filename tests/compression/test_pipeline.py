@@ -173,6 +173,8 @@ class TestMethods:
         outcome = compress(str(trained_model), str(tiny_shapes), target=target, steps=2, **{**SMALL, "epochs": 3})
         record = outcome.record
         assert [row.epoch for row in record.curve] == [1, 2, 3]
+        # Live, epoch by epoch, the same was told.
+        assert Store().queue.curve(record.key) == record.curve
         assert {"fine-tuning, step 1 of 2", "fine-tuning, step 2 of 2"} <= set(record.seconds)
         assert record.costs.params is not None
         assert record.costs_original.params is not None
