@@ -5,15 +5,17 @@
 
 Each entry is an ordinary run, or for a peer the fine-tuning of the model that the peer left. Its record goes into the
 folder `--out`, and an entry whose record is there is not run again, so the study can be stopped and started at any
-time; several processes share the work with --part 0/2 and --part 1/2. Choices are made on `val`; the table is of
-`test`, which is measured once for each finished run.
+time; the same command in several terminals shares the work. Choices are made on `val`; the table is of `test`, which is
+measured once for each finished run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from scipy import stats
 from ultralytics.nn.tasks import DetectionModel
 
@@ -44,8 +47,11 @@ EPOCHS = 30
 BASELINE_EPOCHS = 100
 SEEDS = (0, 1, 2)
 # Cuts that all seeds are run at.
-REPEATED = ("level 5", "40% GFLOPs")
+HARD = "40% GFLOPs"
+REPEATED = ("level 5", HARD)
 STRONG = (*REPEATED, "25% GFLOPs")
+# So small that neither peers nor parts of ours differ by more than chance.
+MILD = ("level 1", "level 2", "level 3", "level 4")
 CONFIDENCE = 0.95
 ORIGINAL_FILE = "original.json"
 # The fewest batches that FastNAS takes to re-estimate BatchNorm; more images take it hours on a CPU.
@@ -69,15 +75,17 @@ class Variant:
         name: as it stands in the table.
         options: of `compress`.
         cuts: at which it is tried.
-        repeated: run with all seeds at the cuts that are repeated.
+        repeated: of these, at which it is run with all seeds.
         peer: of PEERS, which makes the model that is then fine-tuned; empty where `compress` cuts.
+        is_ablation: ours with one part exchanged.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     cuts: tuple[str, ...] = tuple(CUTS)
-    repeated: bool = False
+    repeated: tuple[str, ...] = ()
     peer: str = ""
+    is_ablation: bool = False
 
 
 def _cut_by(**method: Any) -> dict[str, Any]:
@@ -88,59 +96,69 @@ def _fine_tuned_by(recipe: RecipeName) -> dict[str, Any]:
     return {"recipe": recipe}
 
 
+def _ablation(name: str, options: dict[str, Any]) -> Variant:
+    """At both repeated cuts, with all seeds where a difference is larger than chance."""
+    return Variant(name=name, options=options, cuts=REPEATED, repeated=(HARD,), is_ablation=True)
+
+
+def _method_ablation(name: str, options: dict[str, Any]) -> Variant:
+    """One of many: where they differ, with one seed."""
+    return Variant(name=name, options=options, cuts=(HARD,), is_ablation=True)
+
+
 TORCH_PRUNING, ANY_COUNT, NARROWER, FASTNAS = "torch-pruning", "torch-pruning-any-count", "narrower", "fastnas"
 
 UNCUT = "uncut"
 OURS, ORIGINAL, ORIGINAL_TUNED = "ours", "original", "original, fine-tuned"
 # From scratch as long as the baseline and the fine-tuning together.
 FROM_SCRATCH = {"epochs": BASELINE_EPOCHS + EPOCHS}
+RANDOM = _cut_by(criterion="random", allocation="uniform", recovery="none")
 
 VARIANTS = (
-    Variant(name=OURS, repeated=True),
-    Variant(name="ours, no training", options={"epochs": 0}, repeated=True),
-    Variant(name=ORIGINAL_TUNED, cuts=(UNCUT,), repeated=True),
+    Variant(name=OURS, repeated=REPEATED),
+    Variant(name="ours, no training", options={"epochs": 0}, repeated=REPEATED),
+    Variant(name=ORIGINAL_TUNED, cuts=(UNCUT,), repeated=(UNCUT,)),
     Variant(
-        name="torch-pruning, stock fine-tuning", options=_fine_tuned_by("standard"), peer=TORCH_PRUNING, repeated=True
+        name="torch-pruning, stock fine-tuning",
+        options=_fine_tuned_by("standard"),
+        peer=TORCH_PRUNING,
+        repeated=REPEATED,
     ),
-    Variant(name="torch-pruning, our recipe", peer=TORCH_PRUNING, repeated=True),
-    Variant(name="torch-pruning, any count, stock fine-tuning", options=_fine_tuned_by("standard"), peer=ANY_COUNT),
-    Variant(name="torch-pruning, any count, our recipe", peer=ANY_COUNT),
+    Variant(name="torch-pruning, our recipe", peer=TORCH_PRUNING, repeated=REPEATED),
     Variant(
-        name="random channels, stock fine-tuning",
-        options=_cut_by(criterion="random", allocation="uniform", recovery="none") | _fine_tuned_by("standard"),
+        name="torch-pruning, any count, stock fine-tuning",
+        options=_fine_tuned_by("standard"),
+        cuts=REPEATED,
+        peer=ANY_COUNT,
     ),
-    Variant(
-        name="random channels, our recipe",
-        options=_cut_by(criterion="random", allocation="uniform", recovery="none"),
-        repeated=True,
-    ),
-    Variant(name="ours, without recovery", options=_cut_by(recovery="none"), cuts=REPEATED, repeated=True),
-    Variant(name="ours, BatchNorm re-estimated instead", options=_cut_by(recovery="batchnorm"), cuts=REPEATED),
-    Variant(name="ours, distilled", options=_fine_tuned_by("distill"), cuts=REPEATED, repeated=True),
-    Variant(name="ours, stock fine-tuning", options=_fine_tuned_by("standard"), cuts=REPEATED, repeated=True),
-    Variant(name="ours, in 3 steps", options={"steps": 3}, cuts=REPEATED, repeated=True),
-    *(
-        Variant(name=f"allocation {allocation}", options=_cut_by(allocation=allocation), cuts=REPEATED)
-        for allocation in ("uniform", "global", "isomorphic")
-    ),
-    *(
-        Variant(name=f"criterion {criterion}", options=_cut_by(criterion=criterion), cuts=REPEATED)
-        for criterion in ("l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "random")
-    ),
-    *(
-        Variant(
-            name=f"criterion {criterion}, allocation uniform",
-            options=_cut_by(criterion=criterion, allocation="uniform"),
-            cuts=REPEATED,
-        )
-        for criterion in ("l1", "l2", "bn_scale", "lamp", "taylor", "fisher")
-    ),
+    Variant(name="torch-pruning, any count, our recipe", cuts=REPEATED, peer=ANY_COUNT),
+    Variant(name="random channels, our recipe", options=RANDOM, repeated=REPEATED),
+    Variant(name="random channels, stock fine-tuning", options=RANDOM | _fine_tuned_by("standard")),
     Variant(name="narrower, from scratch, our recipe", options=FROM_SCRATCH, peer=NARROWER),
     Variant(
         name="narrower, from scratch, stock training", options=FROM_SCRATCH | _fine_tuned_by("standard"), peer=NARROWER
     ),
     Variant(name="FastNAS, stock fine-tuning", options=_fine_tuned_by("standard"), cuts=STRONG, peer=FASTNAS),
     Variant(name="FastNAS, our recipe", cuts=STRONG, peer=FASTNAS),
+    _ablation("ours, without recovery", _cut_by(recovery="none")),
+    _ablation("ours, distilled", _fine_tuned_by("distill")),
+    _ablation("ours, stock fine-tuning", _fine_tuned_by("standard")),
+    _ablation("ours, in 3 steps", {"steps": 3}),
+    _method_ablation("ours, BatchNorm re-estimated instead", _cut_by(recovery="batchnorm")),
+    *(
+        _method_ablation(f"allocation {allocation}", _cut_by(allocation=allocation))
+        for allocation in ("uniform", "global", "isomorphic")
+    ),
+    *(
+        _method_ablation(f"criterion {criterion}", _cut_by(criterion=criterion))
+        for criterion in ("l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "random")
+    ),
+    *(
+        _method_ablation(
+            f"criterion {criterion}, allocation uniform", _cut_by(criterion=criterion, allocation="uniform")
+        )
+        for criterion in ("l1", "l2", "bn_scale", "lamp", "taylor", "fisher")
+    ),
 )
 
 
@@ -159,19 +177,24 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """All runs, those first that decide most: ours and what they count against, then the cuts that are repeated."""
+    """All runs, those first that decide most: ours and what they count against, the peers, ablations, mild cuts."""
     every = [
         Entry(variant=variant, cut=cut, seed=seed)
         for seed in SEEDS
         for variant in VARIANTS
         for cut in variant.cuts
-        if seed == SEEDS[0] or (variant.repeated and cut in (*REPEATED, UNCUT))
+        if seed == SEEDS[0] or cut in variant.repeated
     ]
 
     def rank(entry: Entry) -> int:
         if entry.seed == SEEDS[0] and entry.variant.name in (OURS, ORIGINAL_TUNED):
             return 0
-        return 1 if entry.cut in (*REPEATED, UNCUT) else 2
+        if entry.cut in MILD:
+            return 4
+        if entry.variant.is_ablation:
+            return 3
+        # These take several times as long as all others.
+        return 2 if entry.variant.peer in (NARROWER, FASTNAS) else 1
 
     return sorted(every, key=rank)
 
@@ -219,9 +242,10 @@ class Study:
         detector = open_detector(self.model)
         name = f"{detector.label}-{entry.variant.peer}-{round(1000 * target.gflops_kept)}-{self.imgsz}-{entry.seed}.pt"
         file = home() / "study" / name
-        if not file.is_file():
-            made = self._peer_model(entry.variant.peer, detector.module, target.gflops_kept, entry.seed)
-            write_checkpoint(made, file, {})
+        with FileLock(_lock_of(name)):
+            if not file.is_file():
+                made = self._peer_model(entry.variant.peer, detector.module, target.gflops_kept, entry.seed)
+                write_checkpoint(made, file, {})
         return file
 
     def _peer_model(self, peer: str, module: DetectionModel, kept: float, seed: int) -> DetectionModel:
@@ -230,7 +254,7 @@ class Study:
         if peer != FASTNAS:
             return torch_pruning_as_used(module, self.imgsz, kept, round_to=None if peer == ANY_COUNT else 8)
         dataset = open_dataset(self.data)
-        draft = home() / "study" / "candidate.pt"
+        draft = home() / "study" / f"candidate-{os.getpid()}.pt"
 
         def score(candidate: DetectionModel) -> float:
             write_checkpoint(candidate, draft, {})
@@ -264,19 +288,33 @@ class Study:
         return open_dataset(str(view))
 
 
-def run(study: Study, out: Path, part: int, parts: int, only: str) -> None:
-    """Run what has no record in `out` yet: of the records whose name begins with `only` each `parts`-th from `part`."""
+def run(study: Study, out: Path, only: str) -> None:
+    """Run what has no record in `out` yet and is not at work, of the records whose name begins with `only`."""
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / ORIGINAL_FILE, study.original())
-    chosen = [entry for entry in entries() if entry.file_name.startswith(only)]
-    for entry in chosen[part::parts]:
-        file = out / entry.file_name
+    if not (out / ORIGINAL_FILE).is_file():
+        _write(out / ORIGINAL_FILE, study.original())
+    for entry in entries():
+        if not entry.file_name.startswith(only):
+            continue
         if entry.variant.peer == FASTNAS and not fastnas_is_installed():
-            print(f"{file.name}: left out, Model Optimizer is not installed", flush=True)
-        elif not file.is_file():
-            record = study.run(entry)
-            _write(file, record)
-            print(f"{file.name}: {_map(record.metrics)} on val, {_map(record.metrics_test)} on test", flush=True)
+            print(f"{entry.file_name}: left out, Model Optimizer is not installed", flush=True)
+            continue
+        with suppress(Timeout), FileLock(_lock_of(entry.file_name), timeout=0):
+            _run_once(study, entry, out / entry.file_name)
+
+
+def _run_once(study: Study, entry: Entry, file: Path) -> None:
+    if not file.is_file():
+        record = study.run(entry)
+        _write(file, record)
+        print(f"{file.name}: {_map(record.metrics)} on val, {_map(record.metrics_test)} on test", flush=True)
+
+
+def _lock_of(name: str) -> Path:
+    """Held by the process that is about to make a file."""
+    folder = home() / "study"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.lock"
 
 
 def _write(file: Path, record: RunRecord) -> None:
@@ -382,15 +420,13 @@ def main() -> None:
     parser.add_argument("--data", help="data set with train, val and test")
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--device", default="")
-    parser.add_argument("--part", default="0/1", help="which entries: PART/PARTS")
     parser.add_argument("--only", default="", help="entries whose record's name begins so")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     parser.add_argument("--table", type=Path, help="where the table goes, without suffix")
     arguments = parser.parse_args()
     if arguments.what == "run":
-        part, parts = map(int, arguments.part.split("/"))
         study = Study(model=arguments.model, data=arguments.data, imgsz=arguments.imgsz, device=arguments.device)
-        run(study, arguments.out, part, parts, arguments.only)
+        run(study, arguments.out, arguments.only)
         return
     rows = table(arguments.out)
     arguments.table.with_suffix(".csv").write_text(rows.to_csv(index=False, float_format="%.5f"))

@@ -50,6 +50,12 @@ class TestEntries:
         tuned = [(entry.cut, entry.seed) for entry in study.entries() if entry.variant.name == study.ORIGINAL_TUNED]
         assert sorted(tuned) == [(study.UNCUT, seed) for seed in study.SEEDS]
 
+    def test_ours_and_what_it_counts_against_come_first_and_mild_cuts_of_peers_last(self) -> None:
+        names = [entry.variant.name for entry in study.entries() if entry.seed == 0]
+        assert names[: len(study.CUTS) + 1] == [study.OURS] * len(study.CUTS) + [study.ORIGINAL_TUNED]
+        mild = [entry.cut in study.MILD for entry in study.entries() if entry.variant.name != study.OURS]
+        assert mild == sorted(mild)
+
     @pytest.mark.parametrize("peer", [study.TORCH_PRUNING, study.ANY_COUNT, study.NARROWER, study.FASTNAS])
     def test_each_peer_is_trained_by_its_own_recipe_and_by_ours(self, peer: str) -> None:
         recipes = {entry.variant.options.get("recipe") for entry in study.entries() if entry.variant.peer == peer}
