@@ -18,6 +18,9 @@ ADDRESS_VARIABLE = "TRIMBOARD_DB"
 # So long a transaction waits for another one to end.
 BUSY_TIMEOUT_S = 30
 RETRY_S = 0.01
+# A training draws from Python's common random numbers while its signs of life wait here: it must get the same ones
+# whether they had to wait or not.
+_chance = random.Random()
 # A server that says nothing for so long is away.
 CONNECT_TIMEOUT_S = 10
 # Whoever falls silent in a transaction, as a machine that was switched off, loses it: others wait for its end.
@@ -165,7 +168,7 @@ def _begin_immediate(connection: Connection) -> None:
             except OperationalError as error:
                 if not _is_busy(error.orig) or time.monotonic() > deadline:
                     raise
-            time.sleep(random.uniform(0.1, 1) * RETRY_S)
+            time.sleep(_chance.uniform(0.1, 1) * RETRY_S)
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
 

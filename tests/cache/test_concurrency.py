@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +148,24 @@ def test_whoever_writes_sees_what_the_one_before_wrote(store: Store) -> None:
     plan = store.find_plan("count")
     assert plan is not None
     assert plan.seconds == 50
+
+
+def test_waiting_takes_nothing_from_the_common_random_numbers(store: Store) -> None:
+    """A training draws from them in another thread, and must get the same ones however long a write had to wait."""
+    entered, before = threading.Event(), random.getstate()
+
+    def write() -> None:
+        with store._database.writing():
+            entered.set()
+            time.sleep(0.3)
+
+    other = threading.Thread(target=write)
+    other.start()
+    assert entered.wait(10)
+    with store._database.writing():
+        pass
+    other.join()
+    assert random.getstate() == before
 
 
 def test_a_reading_transaction_sees_one_state(store: Store) -> None:
