@@ -24,6 +24,7 @@ from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.failures import Failure, TrainingError, failure_of, noted_failure, plain_error, plain_errors
+from compression.shared_run import add_state_sender
 from compression.spec import RecipeName, RunSpec
 from compression.trainer import FineTuneTrainer
 from compression.training_state import (
@@ -163,8 +164,8 @@ def fine_tune(
         start: checkpoint to begin with.
         dataset: what to train and validate on.
         spec: recipe, epochs, patience, image size, batch, seed, device and the head that is validated.
-        folder: where the checkpoints and the state of the training are kept; the place an interrupted training is
-            looked for.
+        folder: where the checkpoints and the state of the training are kept, in the run's folder; the place an
+            interrupted training is looked for.
         teacher: checkpoint of the original, which the recipe "distill" teaches by; others do without.
         tell: receives the progress.
         stage: name of the stage in it.
@@ -197,6 +198,7 @@ def _train(
     """Train to the end, or to a failure after which another attempt may help."""
     trainer = FineTuneTrainer(overrides=overrides)
     add_teller(trainer, tell, stage)
+    add_state_sender(trainer, folder.parent)
     noted_failure(folder)
     try:
         trainer.train()

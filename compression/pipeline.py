@@ -32,7 +32,8 @@ from compression.jobs.life import SignsOfLife
 from compression.levels import ORIGINAL, resolve_target, target_of
 from compression.planner import Planner
 from compression.request import RunRequest
-from compression.rounds import TRAINING_FOLDER, Compressed, Rounds
+from compression.rounds import Compressed, Rounds
+from compression.shared_run import TRAINING_FOLDER, fetch_run, forget_run, remove_working_files
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_EPOCHS,
@@ -353,6 +354,7 @@ class _Run:
         with _alone_in(folder):
             stored = self._trained_checkpoint()
             if stored is None:
+                fetch_run(folder)
                 module = with_classes(detector, self.dataset.names)
                 module.names = dict(self.dataset.names)
                 start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
@@ -373,7 +375,7 @@ class _Run:
                     curve=training.curve,
                     warnings=training.warnings,
                 )
-                _remove_working_files(folder)
+                _clear(folder)
         return open_detector(str(stored))
 
     def _measure_original(self, detector: Detector) -> RunRecord:
@@ -396,6 +398,7 @@ class _Run:
     def _compress(self, detector: Detector, original: RunRecord) -> RunRecord:
         spec = self._spec_of(detector)
         folder = run_folder(spec.key)
+        fetch_run(folder)
         teacher = own_store().artifact_path(original) or detector.file
         assert teacher is not None
         made = Rounds(
@@ -413,7 +416,7 @@ class _Run:
         with self._stage("measuring"):
             metrics = evaluate_for(spec, stored, self.dataset)
         record = self._save(spec, detector, stored, original=original.metrics, metrics=metrics, made=made)
-        _remove_working_files(folder)
+        _clear(folder)
         return record
 
     def _save(
@@ -496,13 +499,10 @@ def _suffix(spec: RunSpec) -> str:
     return "-".join(f"{name}{100 * part:g}" for name, part in kept if part is not None)
 
 
-def _remove_working_files(folder: Path) -> None:
-    """Drop what only an interrupted run would need, and the drafts of one that was killed."""
-    for training in folder.glob(f"{TRAINING_FOLDER}*"):
-        shutil.rmtree(training, ignore_errors=True)
-    for pattern in ("start.pt", "cut-*.pt", "teacher.pt", "measured.pt", ".*.pt.*"):
-        for file in folder.glob(pattern):
-            file.unlink(missing_ok=True)
+def _clear(folder: Path) -> None:
+    """Drop, wherever it lies, what only an interrupted run would need."""
+    remove_working_files(folder)
+    forget_run(folder)
 
 
 def _reason(error: BaseException) -> str:

@@ -18,11 +18,10 @@ from compression.detector import read_checkpoint
 from compression.evaluation import evaluate_for
 from compression.finetune import fine_tune
 from compression.planner import Planner
+from compression.shared_run import TRAINING_FOLDER
 from compression.spec import RunSpec, Target
 
 FINE_TUNING = "fine-tuning"
-# Folder of Ultralytics' own files of the first round; further ones have a number behind it.
-TRAINING_FOLDER = "training"
 NOT_BETTER = "No epoch of fine-tuning was better than the model before it, which was kept."
 
 Stage = Callable[[str], AbstractContextManager[None]]

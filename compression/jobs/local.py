@@ -163,11 +163,17 @@ def append_to(log_file: Path) -> BinaryIO:
     return log_file.open("ab")
 
 
-def python_process(*arguments: str, output: BinaryIO | int, errors: BinaryIO | int = subprocess.STDOUT) -> Process:
+def python_process(
+    *arguments: str,
+    input: int = subprocess.DEVNULL,
+    output: BinaryIO | int,
+    errors: BinaryIO | int = subprocess.STDOUT,
+) -> Process:
     """Start Python in a session of its own, which no terminal, page or server takes along when it ends.
 
     Args:
         arguments: behind `python`.
+        input: where stdin comes from.
         output: where stdout goes.
         errors: where stderr goes; to stdout's place unless told otherwise.
 
@@ -178,7 +184,7 @@ def python_process(*arguments: str, output: BinaryIO | int, errors: BinaryIO | i
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=input,
         stdout=output,
         stderr=errors,
         start_new_session=True,

@@ -1,7 +1,6 @@
 """A run on a node of a Ray cluster: a process of its own, beside the one that Ray keeps for its task.
 
-So it is the same process as on one machine, with nothing of Ray's threads and signal handlers in it. Within Ray's own
-process one of nine trainings gave other losses than at home, in its own, none of ten.
+So it is the same process as on one machine, with nothing of Ray's threads and signal handlers in it.
 """
 
 from __future__ import annotations
