@@ -1,8 +1,8 @@
-"""How fast the queue is: from a free device to the next run, and what a run's reports cost it.
+"""How fast the queue is: from a free device to the next run, what a run's reports cost it, and when a page shows them.
 
     python -m benchmarks.runs --runs 5
 
-Prints one JSON object. Use a machine that does nothing else.
+Prints one JSON object. Use a machine that does nothing else. The page is opened in a Chromium, where there is one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+
+from playwright.sync_api import sync_playwright
 
 from cache.record import Progress, RunStatus
 from cache.store import Store
@@ -30,8 +33,10 @@ from compression.jobs.worker import ensure_worker
 from compression.request import RunRequest
 from compression.shapes import draw_dataset
 from compression.spec import WITHOUT_IMAGES
+from tests.browser.conftest import CHROMIUM, FLAGS, serving
 
 REPETITIONS = 200
+N_REPORTS = 30
 PATIENCE_S = 1800
 
 
@@ -94,6 +99,31 @@ def share_of_reports() -> dict[str, float]:
     return {"tell_s": tell, "sign_of_life_s": sign, "memory_s": memory, "share_of_run": share}
 
 
+def seconds_to_page(folder: Path) -> list[float]:
+    """From the moment that a run tells its progress to that at which an open page Runs shows it.
+
+    Args:
+        folder: the data folder, with a run that is over.
+    """
+    queue, run = Store().queue, Store().queue.runs()[0]
+    queue.begin(run.spec, lanes="cpu", pid=os.getpid(), log_file="")
+    times = []
+    with serving(folder) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        page.goto(f"{server}/runs")
+        for epoch in range(N_REPORTS):
+            # The page looks at even intervals, runs tell at any time.
+            time.sleep(random.uniform(1, 2))
+            start = time.perf_counter()
+            queue.tell(run.key, Progress(stage="fine-tuning", epoch=epoch, epochs=N_REPORTS))
+            page.get_by_text(f"Fine-tuning · epoch {epoch} of {N_REPORTS}").wait_for()
+            times.append(time.perf_counter() - start)
+        browser.close()
+    # The first one waits for the page itself.
+    return times[1:]
+
+
 def _median_seconds(action: Callable[[], object]) -> float:
     seconds = []
     for _ in range(REPETITIONS):
@@ -111,6 +141,9 @@ def main() -> None:
         os.environ["TRIMBOARD_HOME"] = folder
         gaps = seconds_from_free_to_start(Path(folder), arguments.runs)
         found = {"free_to_start_s": gaps, "median_s": statistics.median(gaps), **share_of_reports()}
+        if CHROMIUM:
+            shown = seconds_to_page(Path(folder))
+            found |= {"told_to_shown_median_s": statistics.median(shown), "told_to_shown_max_s": max(shown)}
     json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
