@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from cache.record import ExecutorName
+from compression.cli_export import add_export_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
 from compression.errors import SpecError, TrimboardError
@@ -428,6 +429,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(sweep)
     _add_executor(sweep)
 
+    add_export_command(add)
     add_queue_commands(add)
     add_results_commands(add)
 
