@@ -150,6 +150,9 @@ def _start(
 def _show_progress(chosen: Deployable) -> None:
     """Draw the exports of a checkpoint that are at work or failed, and look again every second while one works."""
     views = [export_view(job) for job in local.exports_of(chosen.checkpoint)]
+    for view in views:
+        if not view.line and not view.problems:
+            local.forget(view.job)
     working = any(view.line for view in views)
     n_files = len(find_exports(exports_folder(chosen.sha256)))
     st.fragment(_draw_progress, run_every=POLL_S if working else None)(chosen, working, n_files)
