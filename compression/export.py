@@ -116,6 +116,8 @@ def _export(detector: Detector, known: Format, path: Path, arguments: dict[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as drafts:
         name = path.name.removesuffix(known.suffix)
+        # Ultralytics notes the task in a model when it loads it itself.
+        detector.module.task = "detect"
         detector.module.pt_path = str(Path(drafts) / f"{name}{_DRAFT_SUFFIX}")
         try:
             made = Path(Exporter(overrides={**arguments, "mode": "export", "verbose": False})(model=detector.module))
