@@ -236,14 +236,11 @@ def describe_parity(parity: Parity) -> str:
         return f"Nothing to compare: neither the checkpoint nor the file detects anything on {where}."
     if parity.is_same:
         return f"Same detections: all {parity.n_checkpoint} on {where} are equal. {_largest(parity)}"
-    changes = [
-        f"{parity.n_matched - parity.n_equal} visibly moved or scored otherwise",
-        f"{parity.n_lost} lost",
-        f"{parity.n_gained} gained",
-    ]
-    told = ", ".join(text for text in changes if not text.startswith("0 "))
-    equal = f"{parity.n_equal} of {parity.n_checkpoint} detections on {where} are equal; {told}."
-    return f"{equal} {_largest(parity)}".strip()
+    told = f"{parity.n_matched} of {parity.n_checkpoint} detections on {where} are found again"
+    if parity.n_matched:
+        told += f", {'all' if parity.n_equal == parity.n_matched else parity.n_equal} of them equal"
+    others = [f"{count} {what}" for count, what in ((parity.n_lost, "lost"), (parity.n_gained, "gained")) if count]
+    return f"{'; '.join(filter(None, (told, ', '.join(others))))}. {_largest(parity)}".strip()
 
 
 def _largest(parity: Parity) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,13 +16,13 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ASSETS
 from ultralytics.utils.metrics import box_iou
 
-from compression.dataset import SHAPES, Dataset, open_dataset
+from compression.dataset import SHAPES, Dataset
 from compression.dataset_check import image_pairs
 from compression.detector import read_checkpoint
 from compression.errors import ExportError
 from compression.export_formats import FORMATS
 from compression.exported import Exported, Parity
-from compression.spec import HeadName
+from compression.shapes import draw_dataset
 
 # Enough for some hundred detections on most data sets, and few enough for a minute or two of a large model on a CPU.
 N_IMAGES = 64
@@ -45,25 +47,25 @@ def measure_parity(
     Args:
         checkpoint: the .pt.
         exported: the file.
-        dataset: validation images from all over it are taken; without one, those of `shapes` and the photographs that
-            come with Ultralytics.
-        n_images: at most so many of the data set.
+        dataset: validation images from all over it are taken; without one, the photographs that come with Ultralytics
+            and drawn images of `shapes`.
+        n_images: at most so many, photographs aside.
         device: Ultralytics' device string; "" for the CPU, or the first GPU for a file that runs on one only.
 
     Raises:
         ExportError: the file cannot be run.
         DatasetError: the images cannot be found.
     """
-    images, description = _images(dataset, n_images)
     known = FORMATS[exported.format]
     device = device.split(",")[0] or ("0" if exported.precision in known.on_gpu else "cpu")
     module, _ = read_checkpoint(checkpoint)
-    reference = _detect(module, images, exported, device, half=False)
-    try:
-        found = _detect(exported.path, images, exported, device, half=exported.precision == "fp16")
-    except Exception as error:  # each runtime has errors of its own
-        reason = str(error).split("\n", 1)[0].rstrip(".")
-        raise ExportError(f"{exported.path.name!r} was made, but cannot be run: {reason}.") from error
+    with _images(dataset, n_images) as (images, description):
+        reference = _detect(module, images, exported, device)
+        try:
+            found = _detect(exported.path, images, exported, device)
+        except Exception as error:  # each runtime has errors of its own
+            reason = str(error).split("\n", 1)[0].rstrip(".")
+            raise ExportError(f"{exported.path.name!r} was made, but cannot be run: {reason}.") from error
     return compare(reference, found, images=description)
 
 
@@ -101,19 +103,21 @@ def _matched(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
     return ours[rows[is_pair]], theirs[columns[is_pair]]
 
 
-def _images(dataset: Dataset | None, n_images: int) -> tuple[list[str], str]:
-    """Images from all over the validation split, and what they are."""
+@contextmanager
+def _images(dataset: Dataset | None, n_images: int) -> Iterator[tuple[list[str], str]]:
+    """Images to look at, and what they are; what is drawn for it is gone afterwards."""
     if dataset is not None:
-        return _spread(_validation_images(dataset), n_images), f"validation images of {dataset.name}"
-    photographs = sorted(str(file) for file in ASSETS.glob("*.jpg"))
-    drawn = _spread(_validation_images(open_dataset(SHAPES)), n_images)
-    return [*photographs, *drawn], f"photographs of Ultralytics and validation images of {SHAPES}"
+        yield _spread(_validation_images(dataset.yaml_file), n_images), f"validation images of {dataset.name}"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = _validation_images(draw_dataset(Path(folder) / SHAPES, {"train": 0, "val": n_images}))
+        photographs = sorted(str(file) for file in ASSETS.glob("*.jpg"))
+        yield [*photographs, *drawn], f"photographs of Ultralytics and drawn images of {SHAPES}"
 
 
-def _validation_images(dataset: Dataset) -> list[str]:
-    places = check_det_dataset(str(dataset.yaml_file), autodownload=False)["val"]
-    pairs = image_pairs(dataset.yaml_file, "val", places if isinstance(places, list) else [places])
-    return [pair.image for pair in pairs]
+def _validation_images(yaml_file: Path) -> list[str]:
+    places = check_det_dataset(str(yaml_file), autodownload=False)["val"]
+    return [pair.image for pair in image_pairs(yaml_file, "val", places if isinstance(places, list) else [places])]
 
 
 def _spread(images: list[str], n_images: int) -> list[str]:
@@ -122,28 +126,27 @@ def _spread(images: list[str], n_images: int) -> list[str]:
     return [images[index * len(images) // n_chosen] for index in range(n_chosen)]
 
 
-def _detect(
-    model: DetectionModel | Path, images: list[str], exported: Exported, device: str, *, half: bool
-) -> list[Tensor]:
+def _detect(model: DetectionModel | Path, images: list[str], exported: Exported, device: str) -> list[Tensor]:
     """The detections on each image, [N, 6]: box xyxy in pixels of the image, score, class."""
-    head: HeadName = exported.head
+    is_file = isinstance(model, Path)
+    # Of the other formats each tells by itself that it wants images in half precision.
+    half = is_file and (exported.format, exported.precision) == ("torchscript", "fp16")
     predictor = DetectionPredictor(
         overrides={
             "task": "detect",
             "mode": "predict",
             "imgsz": exported.imgsz,
             "conf": CONFIDENCE,
-            "nms": False if head == "e2e" else None,
+            "nms": False if exported.head == "e2e" else None,
             # The file takes squares only, and the checkpoint shall see the same.
             "rect": False,
             "device": device,
-            # OpenVINO would be given images in half precision, which it does not need.
-            "quantize": 16 if half and exported.format == "torchscript" else None,
+            "quantize": 16 if half else None,
             "save": False,
             "verbose": False,
         }
     )
-    predictor.setup_model(str(model) if isinstance(model, Path) else model, verbose=False)
+    predictor.setup_model(str(model) if is_file else model, verbose=False)
     found: list[Tensor] = []
     for start in range(0, len(images), exported.batch):
         results = predictor(source=images[start : start + exported.batch])

@@ -70,7 +70,7 @@ def test_each_file_is_told_with_its_snippet(
     first, second, third, *rest = out.splitlines()
     assert first == str(file)
     assert second == f"6 bytes, sha256 {record_of(file).exported.sha256}"
-    assert third.startswith("390 of 400 detections on 64 validation images of shapes are equal;")
+    assert third.startswith("398 of 400 detections on 64 validation images of shapes are found again")
     assert rest[0] == "A warning."
     assert f'    model = YOLO("{file}", task="detect")' in rest
     # What is not there is left out, and told.

@@ -72,13 +72,12 @@ def test_the_snippet_runs_beside_the_file(onnx: ExportRecord) -> None:
 
 
 def test_int8_is_compared_with_full_precision(level_5: Detector, dataset: Dataset, tmp_path: Path) -> None:
-    pytest.importorskip("nncf")
     told: list[str] = []
 
     def tell(progress: Progress) -> None:
         told.append(progress.stage)
 
-    record = deploy(level_5, "openvino", imgsz=IMGSZ, precision="int8", dataset=dataset, folder=tmp_path, tell=tell)
+    record = deploy(level_5, "onnx", imgsz=IMGSZ, precision="int8", dataset=dataset, folder=tmp_path, tell=tell)
     parity = record.parity
     assert parity is not None
     # Rounded to 8 bits: nearly all is found, and some of it visibly otherwise.
@@ -86,9 +85,9 @@ def test_int8_is_compared_with_full_precision(level_5: Detector, dataset: Datase
     assert parity.n_equal < parity.n_checkpoint
     assert (record.data, record.data_fingerprint) == (dataset.name, dataset.fingerprint)
     assert told == [
-        "OpenVINO in int8, waiting for its turn",
-        "exporting to OpenVINO in int8",
-        "comparing OpenVINO in int8 with the checkpoint",
+        "ONNX in int8, waiting for its turn",
+        "exporting to ONNX in int8",
+        "comparing ONNX in int8 with the checkpoint",
     ]
 
 

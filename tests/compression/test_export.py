@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 import torch
+from ultralytics.utils import checks
 
 from compression import export as module
 from compression.checkpoint import write_checkpoint
@@ -190,7 +191,7 @@ def test_what_is_not_installed_is_named(checkpoint: Path, tmp_path: Path, monkey
         export_checkpoint(checkpoint, "ncnn", tmp_path, imgsz=IMGSZ)
 
 
-def test_nothing_is_installed_by_ultralytics() -> None:
-    from ultralytics.utils import checks
-
-    assert SimpleNamespace(**vars(checks)).AUTOINSTALL is False
+def test_exports_install_nothing_and_report_to_nobody() -> None:
+    assert checks.AUTOINSTALL is False
+    with pytest.raises(ImportError):
+        importlib.import_module("openvino_telemetry")

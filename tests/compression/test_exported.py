@@ -149,8 +149,8 @@ def test_a_folder_is_downloaded_as_a_zip_file(file: Path, folder: Path) -> None:
 
 def test_parity_in_words() -> None:
     assert describe_parity(PARITY) == (
-        "390 of 400 detections on 64 validation images of shapes are equal; 8 visibly moved or scored otherwise, 2 lost, "
-        "3 gained. Largest difference: boxes 3.2 px, scores 0.081."
+        "398 of 400 detections on 64 validation images of shapes are found again, 390 of them equal; 2 lost, 3 gained. "
+        "Largest difference: boxes 3.2 px, scores 0.081."
     )
     assert describe_parity(SAME) == (
         "Same detections: all 400 on 64 validation images of shapes are equal. "
@@ -162,7 +162,11 @@ def test_parity_in_words() -> None:
         "Nothing to compare: neither the checkpoint nor the file detects anything on 64 validation images of shapes."
     )
     lost = replace(nothing, n_checkpoint=3)
-    assert describe_parity(lost) == "0 of 3 detections on 64 validation images of shapes are equal; 3 lost."
+    assert describe_parity(lost) == "0 of 3 detections on 64 validation images of shapes are found again; 3 lost."
+    more = replace(SAME, n_exported=402)
+    assert describe_parity(more).split(" Largest")[0] == (
+        "400 of 400 detections on 64 validation images of shapes are found again, all of them equal; 2 gained."
+    )
 
 
 def test_a_snippet_says_what_it_needs(file: Path) -> None:
