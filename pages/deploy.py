@@ -59,8 +59,8 @@ def main() -> None:
 
 def _choose(found: Sequence[Deployable]) -> Deployable:
     """Narrow the models down by one select box after the other, which the address of the page keeps."""
-    asked = {} if "deploy-link-was-read" in st.session_state else st.query_params.to_dict()
-    st.session_state["deploy-link-was-read"] = True
+    # Later the select boxes write the address themselves.
+    asked = st.query_params.to_dict()
     notices = st.container()
     columns = st.columns([4, 4, 6, 2, 3])
     for column, (name, label) in zip(columns, _QUESTIONS.items(), strict=True):
@@ -94,7 +94,9 @@ def _draw_form(chosen: Deployable) -> None:
             head = st.selectbox("Head", heads, key=f"head-{key}", disabled=len(heads) < 2, help=_HEAD_HELP)
         source = record.spec.data_source if record.spec else ""
         here = at_hand(record.data, source) or ""
-        data = st.text_input("Data set", here, key=f"data-of-{key}", placeholder="none", help=_DATA_HELP).strip()
+        data = st.text_input(
+            "Calibrate and compare on", here, key=f"data-of-{key}", placeholder="none", help=_DATA_HELP
+        ).strip()
         wanted = _choose_formats(precision, with_data=bool(data))
         if st.button("Export", type="primary", icon=":material/deployed_code:", disabled=not wanted, key="export"):
             _start(chosen, wanted, precision, imgsz=imgsz, batch=batch, head=head, data=data)

@@ -53,7 +53,7 @@ def offers(precision: PrecisionName, *, with_data: bool) -> list[Offer]:
 def _without_data(name: FormatName, precision: PrecisionName, with_data: bool) -> str:
     if with_data or precision != "int8" or not FORMATS[name].calibrates:
         return ""
-    return "INT8 is calibrated on training images; name the data set above."
+    return "INT8 is calibrated on training images; name a data set above."
 
 
 @dataclass(frozen=True, kw_only=True)

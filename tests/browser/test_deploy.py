@@ -21,10 +21,10 @@ def test_a_level_is_exported_compared_and_downloaded(own_home: Path, tiny_shapes
     with serving(own_home) as server:
         page.goto(f"{server}/deploy?model=yolo26n&data=shapes&level=5")
         expect(page.get_by_text("None of this checkpoint yet.")).to_be_visible()
-        data = page.get_by_label("Data set").last
+        data = page.get_by_label("Calibrate and compare on")
         data.fill(str(tiny_shapes))
         data.press("Enter")
-        page.get_by_label("Image size, px").fill("96")
+        page.get_by_label("Image size, px").fill("160")
         page.get_by_label("Image size, px").press("Enter")
         # The boxes themselves lie under their labels.
         page.locator(".st-key-format-onnx label").click()
@@ -35,9 +35,9 @@ def test_a_level_is_exported_compared_and_downloaded(own_home: Path, tiny_shapes
 
         page.reload()
         card = page.locator("[class*=st-key-file-]")
-        expect(card).to_contain_text("TorchScript · fp32 · 96 px · e2e head")
+        expect(card).to_contain_text("TorchScript · fp32 · 160 px · e2e head")
         expect(card).to_contain_text("on 6 validation images of tiny-shapes are equal")
-        expect(card).to_contain_text('YOLO("yolo26n-level5-e2e-96-fp32.torchscript", task="detect")')
+        expect(card).to_contain_text('YOLO("yolo26n-level5-e2e-160-fp32.torchscript", task="detect")')
         expect(page.get_by_text("It goes on when you close this page.")).to_have_count(0)
         with page.expect_download() as download:
             card.get_by_role("button", name="Download").click()

@@ -36,7 +36,7 @@ def test_what_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         *(("NCNN", "Not here."), ("CoreML", ""), ("TFLite", "")),
     ]
     reasons = {offer.format: offer.reason for offer in offers("int8", with_data=False)}
-    assert reasons["onnx"] == "INT8 is calibrated on training images; name the data set above."
+    assert reasons["onnx"] == "INT8 is calibrated on training images; name a data set above."
     # Its weights are rounded without looking at images.
     assert reasons["coreml"] == ""
     assert not any(offer.reason for offer in offers("int8", with_data=True) if offer.format != "ncnn")
