@@ -88,7 +88,7 @@ def export_checkpoint(
         path=path,
         size_bytes=size_of(path),
         sha256=content_sha256(path),
-        warnings=() if given == asked else (_without_end_to_end(known, precision),),
+        warnings=_warnings(known, precision, without_end_to_end=given != asked),
     )
 
 
@@ -134,9 +134,12 @@ def _failure(detector: Detector, known: Format, error: Exception) -> str:
     return f"{known.label} could not be made of {detector.label!r}: {reason or type(error).__name__}."
 
 
-def _without_end_to_end(known: Format, precision: PrecisionName) -> str:
-    of = known.label if not known.end_to_end else f"{known.label} in {precision}"
-    return (
-        f"{of} cannot hold the end-to-end head: this file gives the one-to-many predictions, which need "
-        f"non-maximum suppression and have an accuracy of their own."
-    )
+def _warnings(known: Format, precision: PrecisionName, *, without_end_to_end: bool) -> tuple[str, ...]:
+    told = [known.caveats[precision]] if precision in known.caveats else []
+    if without_end_to_end:
+        of = f"{known.label} in {precision}" if known.end_to_end else known.label
+        told.append(
+            f"{of} cannot hold the end-to-end head: this file gives the one-to-many predictions, which need "
+            f"non-maximum suppression and have an accuracy of their own."
+        )
+    return tuple(told)

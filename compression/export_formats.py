@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from compression.errors import SpecError
@@ -38,6 +39,7 @@ class Format:
         systems: where it can be made, as `platform.system()` names them.
         runs_on: where the file can be run.
         on_gpu: precisions that are made on an NVIDIA GPU only.
+        caveats: what the user of a precision must know.
         calibrates: whether INT8 needs images; otherwise the weights alone are rounded.
     """
 
@@ -54,6 +56,7 @@ class Format:
     systems: tuple[str, ...] = ALL_SYSTEMS
     runs_on: tuple[str, ...] = ALL_SYSTEMS
     on_gpu: tuple[PrecisionName, ...] = ()
+    caveats: Mapping[PrecisionName, str] = field(default_factory=dict)
     calibrates: bool = True
 
 
@@ -73,6 +76,10 @@ FORMATS: dict[FormatName, Format] = {
         is_folder=True,
         modules=("openvino",),
         int8_modules=("nncf",),
+        caveats={
+            "fp32": "On processors that have bfloat16, OpenVINO computes an fp32 file in that, which moves scores by "
+            "some hundredths; a program that must not sets INFERENCE_PRECISION_HINT to f32."
+        },
         install=DEPLOY,
         runtime="ultralytics openvino",
     ),

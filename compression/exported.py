@@ -23,6 +23,9 @@ from compression.spec import FormatName, HeadName, PrecisionName
 # Raise when what is kept of an export changes its form or meaning: older files are then made again.
 EXPORT_VERSION = 1
 
+# Smaller differences are rounding errors, whose digits tell nothing; the record has them.
+LEAST_TOLD = 0.001
+
 # Of the JSON beside a file.
 _RECORD_SUFFIX = ".export.json"
 
@@ -246,7 +249,11 @@ def describe_parity(parity: Parity) -> str:
 def _largest(parity: Parity) -> str:
     if parity.max_box_px is None or parity.max_score is None:
         return ""
-    return f"Largest difference: boxes {parity.max_box_px:.2g} px, scores {parity.max_score:.2g}."
+    return f"Largest difference: boxes {_short(parity.max_box_px)} px, scores {_short(parity.max_score)}."
+
+
+def _short(difference: float) -> str:
+    return f"{difference:.2g}" if difference >= LEAST_TOLD else f"under {LEAST_TOLD}"
 
 
 def size_of(path: Path) -> int:

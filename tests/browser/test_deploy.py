@@ -21,11 +21,12 @@ def test_a_level_is_exported_compared_and_downloaded(own_home: Path, tiny_shapes
     with serving(own_home) as server:
         page.goto(f"{server}/deploy?model=yolo26n&data=shapes&level=5")
         expect(page.get_by_text("None of this checkpoint yet.")).to_be_visible()
-        data = page.get_by_label("Calibrate and compare on")
+        data = page.get_by_role("textbox", name="Calibrate and compare on")
         data.fill(str(tiny_shapes))
         data.press("Enter")
-        page.get_by_label("Image size, px").fill("160")
-        page.get_by_label("Image size, px").press("Enter")
+        imgsz = page.get_by_role("spinbutton", name="Image size, px")
+        imgsz.fill("160")
+        imgsz.press("Enter")
         # The boxes themselves lie under their labels.
         page.locator(".st-key-format-onnx label").click()
         page.locator(".st-key-format-torchscript label").click()

@@ -154,7 +154,7 @@ def test_parity_in_words() -> None:
     )
     assert describe_parity(SAME) == (
         "Same detections: all 400 on 64 validation images of shapes are equal. "
-        "Largest difference: boxes 0.00042 px, scores 1.9e-06."
+        "Largest difference: boxes under 0.001 px, scores under 0.001."
     )
     nothing = replace(PARITY, n_checkpoint=0, n_exported=0, n_matched=0, n_equal=0, max_box_px=None, max_score=None)
     assert not nothing.is_same
