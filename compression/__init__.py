@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Ultralytics installs by itself what an export or a backend lacks, unless told not to before it is imported. Here what
+# is missing is named instead; whoever wants it otherwise sets the variable.
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 if TYPE_CHECKING:
     from compression.cut import plan, prune

@@ -5,6 +5,7 @@
     +-- ModelError              a model that cannot be found, loaded or pruned
     +-- DatasetError            a data set that cannot be found, read or trained on
     +-- TargetError             a cut that this model cannot reach
+    +-- ExportError             a file for deployment that cannot be made here
     +-- HomeError               a data folder that cannot be used
     +-- cache.record.RecordError, cache.engine.StoreError, cache.exchange.ExchangeError,
         cache.queue.RunBusyError, cache.queue.UnknownRunError, compression.failures.TrainingError
@@ -33,6 +34,10 @@ class DatasetError(TrimboardError):
 
 class TargetError(TrimboardError):
     """A target below what the model can reach, or two targets that contradict each other."""
+
+
+class ExportError(TrimboardError):
+    """A file for deployment that cannot be made of a checkpoint, or not on this machine."""
 
 
 class HomeError(TrimboardError):

@@ -21,6 +21,8 @@ CriterionName = Literal["l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "obs
 AllocationName = Literal["uniform", "global", "isomorphic", "budget"]
 RecoveryName = Literal["none", "batchnorm", "least_squares"]
 HeadName = Literal["e2e", "nms"]
+FormatName = Literal["onnx", "openvino", "tensorrt", "torchscript", "ncnn", "coreml", "tflite"]
+PrecisionName = Literal["fp32", "fp16", "int8"]
 
 # What was measured before these fields existed was measured so. They stand in a key only where they differ from this,
 # so that older results keep their keys.
