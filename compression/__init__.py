@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 # Ultralytics installs by itself what an export or a backend lacks, unless told not to before it is imported. Here what
 # is missing is named instead; whoever wants it otherwise sets the variable.
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+# OpenVINO and NNCF report their use to their makers where they find this package, and ask nobody. They do without it.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from compression.cut import plan, prune

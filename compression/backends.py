@@ -22,7 +22,7 @@ from compression.errors import SpecError
 from compression.spec import BackendName, FormatName, HeadName, PrecisionName
 
 Pass = Callable[[], object]
-Images = NDArray[np.float32] | NDArray[np.float16]
+Images = NDArray[Any]
 
 # A pass takes as long for any values but denormal ones, which do not occur in images.
 _SEED = 0

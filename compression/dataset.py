@@ -121,6 +121,18 @@ def class_names(data: str) -> dict[int, str]:
     return _names(source.yaml_file, _read(source.yaml_file))
 
 
+def at_hand(name: str, source: str) -> str | None:
+    """The data set of an earlier run as `open_dataset` takes it; None where it might have to be downloaded first.
+
+    Args:
+        name: label that the run's results are grouped by.
+        source: what the user typed; "" where that is not known.
+    """
+    if SHAPES in (name, source):
+        return SHAPES
+    return source if source and os.path.exists(os.path.expanduser(source)) else None
+
+
 def open_dataset(data: str) -> Dataset:
     """Find a data set, draw or download it if need be, and check every image and label.
 

@@ -12,8 +12,8 @@ from compression.dataset import Dataset
 from compression.detector import Detector, open_detector
 from compression.environment import check_device
 from compression.errors import ExportError, SpecError
-from compression.export_formats import FORMATS, QUANTIZE, Format, obstacle
-from compression.exported import Exported, content_sha256, size_of
+from compression.export_formats import FORMATS, QUANTIZE, Format, head_of, obstacle
+from compression.exported import Exported, content_sha256, export_path, size_of
 from compression.spec import FormatName, HeadName, PrecisionName
 
 # INT8 is calibrated on so many training images at most: what NNCF takes by default, and Ultralytics recommends.
@@ -65,8 +65,8 @@ def export_checkpoint(
     detector = open_detector(str(checkpoint))
     _check_detector(detector, imgsz)
     asked = detector.choose_head(head)
-    given: HeadName = "e2e" if asked == "e2e" and precision in known.end_to_end else "nms"
-    name = file_name(checkpoint.stem, head=given, imgsz=imgsz, batch=batch, precision=precision)
+    given = head_of(format_, precision, asked)
+    path = export_path(folder, checkpoint.stem, format_, precision=precision, imgsz=imgsz, batch=batch, head=asked)
     arguments = {
         "format": known.argument,
         "imgsz": imgsz,
@@ -78,7 +78,7 @@ def export_checkpoint(
     }
     if calibrated and dataset is not None:
         arguments |= {"data": str(dataset.yaml_file), "split": "train", "fraction": CALIBRATION_IMAGES}
-    path = _export(detector, known, folder, name, arguments)
+    _export(detector, known, path, arguments)
     return Exported(
         format=format_,
         precision=precision,
@@ -90,12 +90,6 @@ def export_checkpoint(
         sha256=content_sha256(path),
         warnings=() if given == asked else (_without_end_to_end(known, precision),),
     )
-
-
-def file_name(stem: str, *, head: HeadName, imgsz: int, batch: int, precision: PrecisionName) -> str:
-    """The name of a result without its suffix, so that all of one checkpoint can lie side by side."""
-    batched = f"-batch{batch}" if batch > 1 else ""
-    return f"{stem}-{head}-{imgsz}{batched}-{precision}"
 
 
 def _check(format_: str, precision: str, imgsz: int, batch: int) -> None:
@@ -117,21 +111,22 @@ def _check_detector(detector: Detector, imgsz: int) -> None:
         raise SpecError(f"Image size {imgsz} is no multiple of {stride}, this model's stride; give {near}.")
 
 
-def _export(detector: Detector, known: Format, folder: Path, name: str, arguments: dict[str, Any]) -> Path:
+def _export(detector: Detector, known: Format, path: Path, arguments: dict[str, Any]) -> None:
     """Let Ultralytics write into a folder of its own, and move the result from there to its place."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as drafts:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as drafts:
+        name = path.name.removesuffix(known.suffix)
+        # Ultralytics notes the task in a model when it loads it itself.
+        detector.module.task = "detect"
         detector.module.pt_path = str(Path(drafts) / f"{name}{_DRAFT_SUFFIX}")
         try:
             made = Path(Exporter(overrides={**arguments, "mode": "export", "verbose": False})(model=detector.module))
         except Exception as error:  # each format's packages have errors of their own
             raise ExportError(_failure(detector, known, error)) from error
-        target = folder / f"{name}{known.suffix}"
-        if target.exists():
+        if path.exists():
             # A folder cannot be written over; the earlier one goes with the drafts.
-            target.replace(Path(drafts) / "earlier")
-        made.replace(target)
-    return target
+            path.replace(Path(drafts) / "earlier")
+        made.replace(path)
 
 
 def _failure(detector: Detector, known: Format, error: Exception) -> str:

@@ -6,9 +6,10 @@ import importlib.util
 import platform
 import shutil
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
-from compression.spec import FormatName, PrecisionName
+from compression.errors import SpecError
+from compression.spec import FormatName, HeadName, PrecisionName
 
 ALL_SYSTEMS = ("Linux", "Darwin", "Windows")
 _SYSTEM_NAMES = {"Darwin": "macOS"}
@@ -33,6 +34,7 @@ class Format:
         modules: Python modules that are imported for it.
         int8_modules: further ones for INT8.
         install: the command that installs them.
+        runtime: packages that run the file by Ultralytics, as pip takes them.
         systems: where it can be made, as `platform.system()` names them.
         runs_on: where the file can be run.
         on_gpu: precisions that are made on an NVIDIA GPU only.
@@ -48,6 +50,7 @@ class Format:
     modules: tuple[str, ...] = ()
     int8_modules: tuple[str, ...] = ()
     install: str = ""
+    runtime: str
     systems: tuple[str, ...] = ALL_SYSTEMS
     runs_on: tuple[str, ...] = ALL_SYSTEMS
     on_gpu: tuple[PrecisionName, ...] = ()
@@ -61,6 +64,7 @@ FORMATS: dict[FormatName, Format] = {
         suffix=".onnx",
         modules=("onnx", "onnxslim", "onnxruntime"),
         install=DEPLOY,
+        runtime="ultralytics onnx onnxruntime",
     ),
     "openvino": Format(
         label="OpenVINO",
@@ -70,6 +74,7 @@ FORMATS: dict[FormatName, Format] = {
         modules=("openvino",),
         int8_modules=("nncf",),
         install=DEPLOY,
+        runtime="ultralytics openvino",
     ),
     "tensorrt": Format(
         label="TensorRT",
@@ -80,6 +85,7 @@ FORMATS: dict[FormatName, Format] = {
         systems=("Linux", "Windows"),
         runs_on=("Linux", "Windows"),
         on_gpu=get_args(PrecisionName),
+        runtime="ultralytics tensorrt",
     ),
     "torchscript": Format(
         label="TorchScript",
@@ -87,6 +93,7 @@ FORMATS: dict[FormatName, Format] = {
         suffix=".torchscript",
         precisions=("fp32", "fp16"),
         on_gpu=("fp16",),
+        runtime="ultralytics",
     ),
     "ncnn": Format(
         label="NCNN",
@@ -98,6 +105,7 @@ FORMATS: dict[FormatName, Format] = {
         modules=("ncnn", "pnnx"),
         # The release of pnnx that Ultralytics asks for: later ones crash in inference.
         install="pip install ncnn pnnx==20260526",
+        runtime="ultralytics ncnn",
     ),
     "coreml": Format(
         label="CoreML",
@@ -110,6 +118,7 @@ FORMATS: dict[FormatName, Format] = {
         systems=("Linux", "Darwin"),
         runs_on=("Darwin",),
         calibrates=False,
+        runtime="ultralytics coremltools",
     ),
     "tflite": Format(
         label="TFLite",
@@ -121,6 +130,7 @@ FORMATS: dict[FormatName, Format] = {
         int8_modules=("ai_edge_quantizer",),
         install="pip install 'litert-torch>=0.10' 'ai-edge-litert>=2.3' 'ai-edge-quantizer>=0.10'",
         systems=("Linux", "Darwin"),
+        runtime="ultralytics ai-edge-litert",
     ),
 }
 
@@ -151,12 +161,43 @@ def obstacle(format_: FormatName, precision: PrecisionName) -> str | None:
     return None
 
 
+def head_of(format_: FormatName, precision: PrecisionName, asked: HeadName) -> HeadName:
+    """The predictions that a file gives where those are asked for: the end-to-end ones where the format can."""
+    return "e2e" if asked == "e2e" and precision in FORMATS[format_].end_to_end else "nms"
+
+
+def parse_formats(text: str) -> list[FormatName]:
+    """Formats as typed, each once: "onnx,openvino".
+
+    Raises:
+        SpecError: there is none, or one is unknown.
+    """
+    return _parsed("format", text, get_args(FormatName))
+
+
+def parse_precisions(text: str) -> list[PrecisionName]:
+    """Precisions as typed, each once: "fp32,int8".
+
+    Raises:
+        SpecError: there is none, or one is unknown.
+    """
+    return _parsed("precision", text, get_args(PrecisionName))
+
+
+def _parsed(noun: str, text: str, known: tuple[Any, ...]) -> list[Any]:
+    named = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    unknown = [name for name in named if name not in known] or ([] if named else [text])
+    if unknown:
+        raise SpecError(f"There is no {noun} {unknown[0]!r}; choose from {', '.join(known)}.")
+    return named
+
+
 def idle_reason(format_: FormatName) -> str | None:
     """Why a file that was made here cannot be run here, in one sentence; None where it can."""
     known = FORMATS[format_]
     if platform.system() in known.runs_on:
         return None
-    return f"{known.label} runs on {_names(known.runs_on)} only, so that it could not be compared here."
+    return f"{known.label} runs on {_names(known.runs_on)} only, so it was not compared with its checkpoint here."
 
 
 def _names(systems: tuple[str, ...]) -> str:

@@ -1,7 +1,8 @@
 """Processes of this machine that outlive the page and the server that started them.
 
-A page asks for a run or for plans by the command line that a user would type. What comes of it stands in the store;
-kept here is only what the store cannot know: that a process was started and has not done its work yet, or was refused.
+A page asks for a run, for plans or for exported files by the command line that a user would type. What comes of it
+stands in the store, or beside the files; kept here is only what these cannot know: that a process was started and has
+not done its work yet, or was refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -18,9 +20,10 @@ from typing import BinaryIO, Literal
 from cache.record import Progress
 from compression.home import home
 from compression.request import RunRequest
-from compression.spec import WITHOUT_IMAGES
+from compression.spec import WITHOUT_IMAGES, FormatName, HeadName, PrecisionName
 
 Process = subprocess.Popen[bytes]
+JobKind = Literal["run", "plan", "export"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -30,14 +33,14 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does: queue a run, or plan.
+        kind: what it does: queue a run, plan, or export.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
-        request: what was asked of a run; None for a plan.
+        request: what was asked of a run; None for the others.
     """
 
-    kind: Literal["run", "plan"]
+    kind: JobKind
     arguments: tuple[str, ...]
     pid: int
     log_file: Path
@@ -101,6 +104,44 @@ def plan_arguments(model: str, data: str | None, *, imgsz: int) -> tuple[str, ..
     return ("plan", model, *classes_of, "--level", "all", "--imgsz", str(imgsz), *method, "--json")
 
 
+def start_export(
+    checkpoint: Path,
+    formats: Sequence[FormatName],
+    *,
+    precision: PrecisionName,
+    imgsz: int,
+    batch: int,
+    head: HeadName,
+    data: str,
+) -> Job:
+    """Start exporting a checkpoint; each file appears in `compression.exported.exports_folder` when it is done.
+
+    Args:
+        checkpoint: the .pt.
+        formats: what to export it to, one after the other.
+        precision: of all of them, and so on; see `compression.export`.
+        data: known name or the path of a data.yaml, whose images calibrate and compare; "" for none.
+
+    Raises:
+        OSError: the log cannot be written, or the process cannot be started.
+    """
+    asked = {
+        "format": ",".join(formats),
+        "precision": precision,
+        "imgsz": imgsz,
+        "batch": batch,
+        "head": head,
+        "data": data or None,
+    }
+    options = (f"--{name}={value}" for name, value in asked.items() if value is not None)
+    return _start("export", ("export", str(checkpoint), *options, "--json"), None)
+
+
+def exports_of(checkpoint: Path) -> list[Job]:
+    """The jobs that export a checkpoint, oldest first."""
+    return [job for job in jobs() if job.kind == "export" and job.arguments[1] == str(checkpoint)]
+
+
 def find_job(arguments: tuple[str, ...]) -> Job | None:
     """The job that was last started with that command line."""
     return _jobs.get(arguments)
@@ -116,7 +157,7 @@ def forget(job: Job) -> None:
     with _lock:
         if _jobs.get(job.arguments) is job and job.exit_code() is not None:
             del _jobs[job.arguments]
-            if job.kind == "plan":
+            if job.kind != "run":
                 # Nothing else points to it, while a run's log is part of what the store knows.
                 job.log_file.unlink(missing_ok=True)
 
@@ -133,7 +174,7 @@ def tail(log_file: Path, n_lines: int = 40) -> list[str]:
     return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")][-n_lines:]
 
 
-def _start(kind: Literal["run", "plan"], arguments: tuple[str, ...], request: RunRequest | None) -> Job:
+def _start(kind: JobKind, arguments: tuple[str, ...], request: RunRequest | None) -> Job:
     with _lock:
         earlier = _jobs.pop(arguments, None)
         if earlier is not None and earlier.exit_code() is None:
@@ -141,8 +182,8 @@ def _start(kind: Literal["run", "plan"], arguments: tuple[str, ...], request: Ru
             return earlier
         log_file = _new_log(kind)
         with append_to(log_file) as log:
-            # The plans themselves go to the store.
-            results = subprocess.DEVNULL if kind == "plan" else log
+            # The plans themselves go to the store, and what is known of exported files lies beside them.
+            results = log if kind == "run" else subprocess.DEVNULL
             process = python_process("-m", "compression", *arguments, output=results, errors=log)
         job = Job(kind=kind, arguments=arguments, pid=process.pid, log_file=log_file, request=request, _process=process)
         _jobs[arguments] = job

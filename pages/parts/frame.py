@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-PAGES = {"pages/explore.py": "Explore", "pages/runs.py": "Runs"}
+PAGES = {"pages/explore.py": "Explore", "pages/runs.py": "Runs", "pages/deploy.py": "Deploy"}
 ICON = Path(__file__).parent / "icon.png"
 
 _STYLE = """
@@ -29,6 +29,10 @@ h1 { letter-spacing: -0.02em; }
 /* Six cards in a row on a wide screen, three on a tablet, two on a phone. */
 .st-key-cards { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.75rem; }
 @media (max-width: 1100px) { .st-key-cards { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
+/* The formats of an export in four columns, two on a tablet, one on a phone. */
+.st-key-formats { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 0.75rem 1.25rem; }
+@media (max-width: 1100px) { .st-key-formats { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@media (max-width: 640px) { .st-key-formats { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 640px) {
   .st-key-cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
   .stMainBlockContainer { padding: 1rem 0.9rem 3rem; }

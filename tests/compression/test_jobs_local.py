@@ -73,6 +73,23 @@ def test_a_plan_leaves_no_log_when_it_is_forgotten() -> None:
     assert not job.log_file.exists()
 
 
+def test_an_export_is_known_by_its_checkpoint() -> None:
+    checkpoint = Path("nowhere.pt")
+    job = local.start_export(
+        checkpoint, ["onnx", "ncnn"], precision="int8", imgsz=64, batch=2, head="nms", data="shapes"
+    )
+    assert " ".join(job.arguments) == (
+        "export nowhere.pt --format=onnx,ncnn --precision=int8 --imgsz=64 --batch=2 --head=nms --data=shapes --json"
+    )
+    assert local.exports_of(checkpoint) == [job]
+    assert local.exports_of(Path("elsewhere.pt")) == []
+    assert _wait(job) == 2
+    assert "There is no model 'nowhere.pt'" in job.last_line()
+    local.forget(job)
+    assert local.exports_of(checkpoint) == []
+    assert not job.log_file.exists()
+
+
 def test_the_tail_of_a_log_keeps_the_last_state_of_progress_bars(tmp_path: Path) -> None:
     log_file = tmp_path / "run.log"
     log_file.write_bytes(b"start\n1%\r50%\r100%\nend\n" + "grün\n".encode())

@@ -1,0 +1,153 @@
+"""The command that makes files for deployment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TextIO
+
+from cache.record import Progress
+from compression.errors import ExportError, SpecError
+from compression.export_formats import FORMATS, parse_formats, parse_precisions
+from compression.exported import ExportRecord, describe_parity, snippet
+from compression.jobs.local import write_progress
+from compression.spec import DEFAULT_IMGSZ
+
+# What may be meant as the key of a result: shorter ones belong to several too often.
+KEY = re.compile(r"[0-9a-f]{4,64}")
+
+Command = Callable[[argparse.Namespace, TextIO], None]
+Add = Callable[[str, Command, str], argparse.ArgumentParser]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """What the first argument stands for.
+
+    Attributes:
+        checkpoint: the .pt.
+        imgsz: of the result that it belongs to; None of a path.
+        data: the data set of that result where it is on this machine; None otherwise.
+    """
+
+    checkpoint: str
+    imgsz: int | None = None
+    data: str | None = None
+
+
+def add_export_command(add: Add) -> None:
+    """Add the command to the parser of all commands."""
+    export = add("export", _export, "Export a checkpoint for deployment, and compare each file with it.")
+    export.add_argument(
+        "checkpoint", metavar="CKPT|KEY", help="path of a .pt, or the key of a measured result, or its beginning"
+    )
+    export.add_argument(
+        "--format", default="onnx", metavar="LIST", help=f"any of {', '.join(FORMATS)} (default: %(default)s)"
+    )
+    export.add_argument(
+        "--precision", default="fp32", metavar="LIST", help="any of fp32, fp16, int8 (default: %(default)s)"
+    )
+    export.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    export.add_argument("--batch", type=int, default=1, help="images that a file takes at once (default: %(default)s)")
+    export.add_argument("--head", choices=["e2e", "nms"], help="predictions to give (default: e2e where there is one)")
+    export.add_argument(
+        "--data", help="data set whose training images calibrate INT8, and whose validation images are compared on"
+    )
+    export.add_argument("--device", default="", help="cpu, 0, ... (default: cpu, or a GPU where a format needs one)")
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="where files go (default: the data folder)")
+
+
+def _export(options: argparse.Namespace, results: TextIO) -> None:
+    formats, precisions = parse_formats(options.format), parse_precisions(options.precision)
+    given = _given(options.checkpoint)
+    from compression.dataset import open_dataset
+    from compression.deploy import deploy
+    from compression.detector import open_detector
+
+    detector = open_detector(given.checkpoint)
+    data = options.data or given.data
+    dataset = open_dataset(data) if data else None
+    wanted = list(product(precisions, formats))
+    done: list[ExportRecord] = []
+    left_out: list[str] = []
+    for number, (precision, format_) in enumerate(wanted, start=1):
+        try:
+            record = deploy(
+                detector,
+                format_,
+                imgsz=options.imgsz or given.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ)),
+                batch=options.batch,
+                precision=precision,
+                head=options.head,
+                dataset=dataset,
+                device=options.device,
+                folder=options.out.resolve() if options.out else None,
+                tell=partial(_tell, f"{number} of {len(wanted)}"),
+            )
+        except ExportError as error:
+            left_out.append(str(error))
+        else:
+            done.append(record)
+    if not done:
+        raise ExportError(" ".join(left_out))
+    _write(done, left_out, options.json, results)
+
+
+def _tell(place: str, progress: Progress) -> None:
+    write_progress(replace(progress, stage=f"{place}: {progress.stage}"))
+
+
+def _given(text: str) -> _Given:
+    """A path as it is, or the checkpoint of a stored result.
+
+    Raises:
+        SpecError: no measured result has such a key, or several have.
+        ExportError: its checkpoint is not on this machine.
+    """
+    if Path(text).exists() or not KEY.fullmatch(text):
+        return _Given(checkpoint=text)
+    from cache.store import own_store
+    from compression.dataset import at_hand
+
+    store = own_store()
+    found = [one for one in store.heads() if one.provenance == "measured" and one.key.startswith(text)]
+    if len(found) != 1:
+        count = "No measured result has" if not found else f"{len(found)} measured results have"
+        raise SpecError(f"{count} a key that begins with {text!r}; `trimboard compare --csv FILE` lists them.")
+    (record,) = found
+    checkpoint = store.artifact_path(record)
+    if checkpoint is None:
+        raise ExportError(f"The checkpoint of result {text!r} is not on this machine; run it again with --again.")
+    source = record.spec.data_source if record.spec else ""
+    return _Given(checkpoint=str(checkpoint), imgsz=record.imgsz, data=at_hand(record.data, source))
+
+
+def _write(done: Sequence[ExportRecord], left_out: Sequence[str], as_json: bool, results: TextIO) -> None:
+    if as_json:
+        files = [{**one.to_dict(), "snippet": snippet(one.exported, str(one.exported.path))} for one in done]
+        json.dump({"files": files, "left_out": left_out}, results, indent=1)
+        results.write("\n")
+    else:
+        results.write("\n".join(map(_described, done)))
+    for sentence in left_out:
+        sys.stderr.write(f"trimboard: {sentence}\n")
+
+
+def _described(record: ExportRecord) -> str:
+    exported = record.exported
+    lines = [
+        f"{exported.path}",
+        f"{exported.size_bytes:,} bytes, sha256 {exported.sha256}",
+        describe_parity(record.parity) if record.parity else record.not_compared,
+        *exported.warnings,
+        "",
+        *(f"    {line}".rstrip() for line in snippet(exported, str(exported.path)).splitlines()),
+    ]
+    return "\n".join(lines) + "\n"

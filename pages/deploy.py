@@ -1,0 +1,220 @@
+"""Deploy: a measured model as a file for the place where it shall run, and whether it detects the same there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import get_args
+
+import streamlit as st
+
+from compression.dataset import at_hand
+from compression.exported import exports_folder, find_exports, packed
+from compression.jobs import local
+from compression.jobs.local import tail
+from compression.spec import FormatName, HeadName, PrecisionName
+from pages.parts import frame
+from pages.parts.deployable import Deployable, deployables
+from pages.parts.exporting import ExportView, FileCard, export_view, file_cards, offers
+from pages.parts.results import open_store
+from pages.parts.runs import plain
+
+POLL_S = 1.0
+
+# Field of a `Deployable` and parameter of the address -> the label of its select box; the names are those of Explore.
+_QUESTIONS = {"model": "Model", "data": "Data set", "conditions": "Conditions", "seed": "Seed", "level": "Level"}
+
+_PRECISION_HELP = "fp32: as trained. fp16: half the size. int8: a quarter, calibrated on training images."
+_IMGSZ_HELP = "The file takes images of this size only. The accuracy was measured at the size given first."
+_HEAD_HELP = "e2e: end-to-end predictions. nms: one-to-many predictions, which the program has to suppress."
+_DATA_HELP = (
+    "A known name or the path of a data.yaml: its training images calibrate INT8, and the file is compared with the "
+    "checkpoint on its validation images. Without it, on images that come with the program."
+)
+
+
+def main() -> None:
+    """Draw the page."""
+    frame.begin("Deploy")
+    st.title("Deploy")
+    st.markdown(
+        "Export a measured model to the format of the place where it shall run. Each file is run on real images beside "
+        "its checkpoint, so that you see what the format and the precision change."
+    )
+    store, records = open_store()
+    # A page that is drawn again and again waits for no download.
+    found = deployables(records, partial(store.artifact_path, fetch=False))
+    if not found:
+        st.info(
+            "There is nothing to export yet: no measured model has its checkpoint on this machine. Measure a level on "
+            "the page Explore, or export any checkpoint: `trimboard export best.pt --format onnx,openvino`.",
+            icon=":material/info:",
+        )
+        return
+    chosen = _choose(found)
+    _draw_form(chosen)
+    _show_progress(chosen)
+    _draw_files(chosen)
+
+
+def _choose(found: Sequence[Deployable]) -> Deployable:
+    """Narrow the models down by one select box after the other, which the address of the page keeps."""
+    # Later the select boxes write the address themselves.
+    asked = st.query_params.to_dict()
+    notices = st.container()
+    columns = st.columns([4, 4, 6, 2, 3])
+    for column, (name, label) in zip(columns, _QUESTIONS.items(), strict=True):
+        options = list(dict.fromkeys(getattr(one, name) for one in found))
+        # What Explore shows first, and of the levels the deepest.
+        first = max((index for index, option in enumerate(options) if option.isdigit()), default=0)
+        answer = column.selectbox(
+            label,
+            options,
+            first if name == "level" else 0,
+            key=name,
+            bind="query-params",
+            disabled=len(options) < 2,
+        )
+        if asked.get(name, answer) not in options:
+            notices.warning(f"This link asks for {label.lower()} “{asked[name]}”, of which no checkpoint is here.")
+        found = [one for one in found if getattr(one, name) == answer]
+    return found[0]
+
+
+def _draw_form(chosen: Deployable) -> None:
+    """What to export to; the formats follow the precision, so this is no form that is sent as a whole."""
+    record = chosen.record
+    key = chosen.sha256[:12]
+    with st.container(border=True, key="export-form"):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            precision = _choose_precision()
+            imgsz = st.number_input("Image size, px", 32, 4096, record.imgsz, 32, key=f"imgsz-{key}", help=_IMGSZ_HELP)
+            batch = st.number_input("Batch", 1, 256, 1, key=f"batch-{key}", help="Images that the file takes at once.")
+            heads: list[HeadName] = ["e2e", "nms"] if record.head == "e2e" else ["nms"]
+            head = st.selectbox("Head", heads, key=f"head-{key}", disabled=len(heads) < 2, help=_HEAD_HELP)
+        source = record.spec.data_source if record.spec else ""
+        here = at_hand(record.data, source) or ""
+        data = st.text_input(
+            "Calibrate and compare on", here, key=f"data-of-{key}", placeholder="none", help=_DATA_HELP
+        ).strip()
+        wanted = _choose_formats(precision, with_data=bool(data))
+        if st.button("Export", type="primary", icon=":material/deployed_code:", disabled=not wanted, key="export"):
+            _start(chosen, wanted, precision, imgsz=imgsz, batch=batch, head=head, data=data)
+
+
+def _choose_precision() -> PrecisionName:
+    precision: PrecisionName | None = st.segmented_control(
+        "Precision",
+        get_args(PrecisionName),
+        default="fp32",
+        required=True,
+        key="precision",
+        bind="query-params",
+        help=_PRECISION_HELP,
+    )
+    return precision or "fp32"
+
+
+def _choose_formats(precision: PrecisionName, *, with_data: bool) -> list[FormatName]:
+    """One box for each format; what cannot be made here is shown with the reason, and cannot be chosen."""
+    wanted: list[FormatName] = []
+    with st.container(key="formats"):
+        for offer in offers(precision, with_data=with_data):
+            with st.container(gap=None):
+                ticked = st.checkbox(
+                    offer.label, offer.format == "onnx", key=f"format-{offer.format}", disabled=bool(offer.reason)
+                )
+                if offer.reason:
+                    st.caption(plain(offer.reason))
+                elif ticked:
+                    wanted.append(offer.format)
+    return wanted
+
+
+def _start(
+    chosen: Deployable,
+    wanted: Sequence[FormatName],
+    precision: PrecisionName,
+    *,
+    imgsz: int,
+    batch: int,
+    head: HeadName,
+    data: str,
+) -> None:
+    try:
+        local.start_export(
+            chosen.checkpoint, wanted, precision=precision, imgsz=imgsz, batch=batch, head=head, data=data
+        )
+    except OSError as error:
+        st.error(f"The export cannot be started: {error}.", icon=":material/error:")
+
+
+def _show_progress(chosen: Deployable) -> None:
+    """Draw the exports of a checkpoint that are at work or failed, and look again every second while one works."""
+    views = [export_view(job) for job in local.exports_of(chosen.checkpoint)]
+    for view in views:
+        if not view.line and not view.problems:
+            local.forget(view.job)
+    working = any(view.line for view in views)
+    n_files = len(find_exports(exports_folder(chosen.sha256)))
+    st.fragment(_draw_progress, run_every=POLL_S if working else None)(chosen, working, n_files)
+
+
+def _draw_progress(chosen: Deployable, was_working: bool, n_shown: int) -> None:
+    views = [export_view(job) for job in local.exports_of(chosen.checkpoint)]
+    is_working = any(view.line for view in views)
+    if is_working != was_working or len(find_exports(exports_folder(chosen.sha256))) != n_shown:
+        # A file is done, or all are: the cards below are not part of what is looked at every second.
+        st.rerun()
+    for number, view in enumerate(views):
+        if view.line:
+            st.info(f"{plain(view.line)}. It goes on when you close this page.", icon=":material/hourglass_empty:")
+        elif view.problems:
+            _draw_problems(view, number)
+
+
+def _draw_problems(view: ExportView, number: int) -> None:
+    with st.container(border=True, key=f"problems-{number}"):
+        for sentence in view.problems:
+            st.error(plain(sentence), icon=":material/error:")
+        with st.expander("End of its log"):
+            st.code("\n".join(tail(view.job.log_file)), language=None, wrap_lines=True)
+        st.button("Dismiss", key=f"dismiss-export-{number}", on_click=local.forget, args=(view.job,))
+
+
+def _draw_files(chosen: Deployable) -> None:
+    cards = file_cards(find_exports(exports_folder(chosen.sha256)))
+    st.subheader("Files", anchor=False)
+    if not cards:
+        st.caption("None of this checkpoint yet. Files stay here once they were made, and are not made twice.")
+    for card in cards:
+        with st.container(border=True, key=f"file-{card.key}"):
+            _draw_file(card)
+
+
+def _draw_file(card: FileCard) -> None:
+    st.markdown(f"{card.title}  \n{_verdict(card.same)} {plain(card.parity)}")
+    for warning in card.warnings:
+        st.warning(plain(warning), icon=":material/warning:")
+    st.code(card.snippet, language="python")
+    name = card.path.name
+    st.download_button(
+        f"Download ({card.size})",
+        # Read, and a folder packed, when it is asked for.
+        data=partial(packed, card.path),
+        file_name=name if card.path.is_file() else f"{name}.zip",
+        mime="application/octet-stream",
+        icon=":material/download:",
+        on_click="ignore",
+        key=f"download-{card.key}",
+    )
+    st.caption(f"{card.facts} · `{name}` · SHA-256 `{card.sha256}`")
+
+
+def _verdict(same: bool | None) -> str:
+    if same is None:
+        return ":gray[:material/help:]"
+    return ":green[:material/check_circle:]" if same else ":orange[:material/difference:]"
+
+
+main()
