@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from cache.record import ExecutorName
+from compression.cli_detections import add_detections_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
 from compression.errors import SpecError, TrimboardError
@@ -430,6 +431,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_queue_commands(add)
     add_results_commands(add)
+    add_detections_command(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")

@@ -5,6 +5,7 @@
     +-- ModelError              a model that cannot be found, loaded or pruned
     +-- DatasetError            a data set that cannot be found, read or trained on
     +-- TargetError             a cut that this model cannot reach
+    +-- ImageError              a file that is no image, or too large a one
     +-- HomeError               a data folder that cannot be used
     +-- cache.record.RecordError, cache.engine.StoreError, cache.exchange.ExchangeError,
         cache.queue.RunBusyError, cache.queue.UnknownRunError, compression.failures.TrainingError
@@ -33,6 +34,10 @@ class DatasetError(TrimboardError):
 
 class TargetError(TrimboardError):
     """A target below what the model can reach, or two targets that contradict each other."""
+
+
+class ImageError(TrimboardError):
+    """A file that is no image, is damaged, or has more pixels than are decoded."""
 
 
 class HomeError(TrimboardError):

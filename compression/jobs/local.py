@@ -18,9 +18,10 @@ from typing import BinaryIO, Literal
 from cache.record import Progress
 from compression.home import home
 from compression.request import RunRequest
-from compression.spec import WITHOUT_IMAGES
+from compression.spec import WITHOUT_IMAGES, HeadName
 
 Process = subprocess.Popen[bytes]
+JobKind = Literal["run", "plan", "detections"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -30,14 +31,14 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does: queue a run, or plan.
+        kind: what it does: queue a run, plan, or rank what detectors lose.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
-        request: what was asked of a run; None for a plan.
+        request: what was asked of a run; None for all else.
     """
 
-    kind: Literal["run", "plan"]
+    kind: JobKind
     arguments: tuple[str, ...]
     pid: int
     log_file: Path
@@ -101,6 +102,37 @@ def plan_arguments(model: str, data: str | None, *, imgsz: int) -> tuple[str, ..
     return ("plan", model, *classes_of, "--level", "all", "--imgsz", str(imgsz), *method, "--json")
 
 
+def start_detections(arguments: tuple[str, ...]) -> Job:
+    """Start ranking what one detector loses against another; the process keeps the ranking in the data folder.
+
+    Args:
+        arguments: as `detections_arguments` gives them.
+
+    Raises:
+        OSError: the log cannot be written, or the process cannot be started.
+    """
+    return _start("detections", arguments, None)
+
+
+def detections_arguments(
+    before: Path, after: Path, data: str, *, classes: str, imgsz: int, head: HeadName, conf: float
+) -> tuple[str, ...]:
+    """The command line that ranks what is lost between two checkpoints, by which `find_job` knows it again.
+
+    Args:
+        before: the first checkpoint.
+        after: the second one.
+        data: known name or the path of a data.yaml.
+        classes: the only classes that both know, as the command line takes them; "" for all.
+        imgsz: side of the square input, pixels.
+        head: the predictions that count.
+        conf: detections of a lower score count as not seen.
+    """
+    asked = ("--data", data, "--imgsz", str(imgsz), "--head", head, "--conf", str(conf))
+    only = ("--classes", classes) if classes else ()
+    return ("detections", str(before), str(after), *asked, *only, "--json")
+
+
 def find_job(arguments: tuple[str, ...]) -> Job | None:
     """The job that was last started with that command line."""
     return _jobs.get(arguments)
@@ -116,7 +148,7 @@ def forget(job: Job) -> None:
     with _lock:
         if _jobs.get(job.arguments) is job and job.exit_code() is not None:
             del _jobs[job.arguments]
-            if job.kind == "plan":
+            if job.kind != "run":
                 # Nothing else points to it, while a run's log is part of what the store knows.
                 job.log_file.unlink(missing_ok=True)
 
@@ -133,7 +165,7 @@ def tail(log_file: Path, n_lines: int = 40) -> list[str]:
     return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")][-n_lines:]
 
 
-def _start(kind: Literal["run", "plan"], arguments: tuple[str, ...], request: RunRequest | None) -> Job:
+def _start(kind: JobKind, arguments: tuple[str, ...], request: RunRequest | None) -> Job:
     with _lock:
         earlier = _jobs.pop(arguments, None)
         if earlier is not None and earlier.exit_code() is None:
@@ -141,8 +173,8 @@ def _start(kind: Literal["run", "plan"], arguments: tuple[str, ...], request: Ru
             return earlier
         log_file = _new_log(kind)
         with append_to(log_file) as log:
-            # The plans themselves go to the store.
-            results = subprocess.DEVNULL if kind == "plan" else log
+            # What is computed is kept where the page looks for it: the log is of what is said on the way.
+            results = log if kind == "run" else subprocess.DEVNULL
             process = python_process("-m", "compression", *arguments, output=results, errors=log)
         job = Job(kind=kind, arguments=arguments, pid=process.pid, log_file=log_file, request=request, _process=process)
         _jobs[arguments] = job
