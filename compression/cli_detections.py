@@ -30,14 +30,18 @@ Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 def add_detections_command(add: Add) -> None:
     """Add the command to the parser of all commands."""
-    asked = add("detections", _detections, "Rank the images, classes and object sizes that lose most between two models.")
+    asked = add(
+        "detections", _detections, "Rank the images, classes and object sizes that lose most between two models."
+    )
     help_ = "path of a .pt, or the beginning of a stored result's key"
     asked.add_argument("before", metavar="BEFORE", help=help_)
     asked.add_argument("after", metavar="AFTER", help=help_)
     asked.add_argument("--data", required=True, help="shapes, a known data set, or the path of a data.yaml")
     asked.add_argument("--classes", default="", help="the only classes that both models know, as in person,car")
     asked.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
-    asked.add_argument("--head", choices=["e2e", "nms"], help="predictions that count (default: e2e where both have it)")
+    asked.add_argument(
+        "--head", choices=["e2e", "nms"], help="predictions that count (default: e2e where both have it)"
+    )
     asked.add_argument(
         "--conf", type=float, default=DEFAULT_CONF, help="lower scores count as not seen (default: %(default)s)"
     )
@@ -125,8 +129,8 @@ def _write(ranking: DetectionRanking, results: TextIO) -> None:
     total = ranking.total
     results.write(
         f"{ranking.before} finds {total.n_before} and {ranking.after} {total.n_after} of {total.n_objects} objects on "
-        f"the {ranking.n_images} validation images of {ranking.data} (confidence {ranking.conf:g}, IoU {ranking.iou:g}, "
-        f"{ranking.head} head, {ranking.imgsz} pixels).\n"
+        f"the {ranking.n_images} validation images of {ranking.data} "
+        f"(confidence {ranking.conf:g}, IoU {ranking.iou:g}, {ranking.head} head, {ranking.imgsz} pixels).\n"
     )
     for title, noun, rows in (
         ("Object sizes, by recall lost", "size", ranking.sizes),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-PAGES = {"pages/explore.py": "Explore", "pages/runs.py": "Runs"}
+PAGES = {"pages/explore.py": "Explore", "pages/detections.py": "Detections", "pages/runs.py": "Runs"}
 ICON = Path(__file__).parent / "icon.png"
 
 _STYLE = """
@@ -29,6 +29,7 @@ h1 { letter-spacing: -0.02em; }
 /* Six cards in a row on a wide screen, three on a tablet, two on a phone. */
 .st-key-cards { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.75rem; }
 @media (max-width: 1100px) { .st-key-cards { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
+.st-key-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 1rem; }
 @media (max-width: 640px) {
   .st-key-cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
   .stMainBlockContainer { padding: 1rem 0.9rem 3rem; }
