@@ -16,8 +16,17 @@ from streamlit.testing.v1.element_tree import Caption, Error, Info, Markdown, Su
 from cache.shipped import SHIPPED
 from cache.store import Store
 from compression.dataset import open_dataset
-from compression.detection_ranking import DetectionRanking, ObjectOutcome, RankRow, ranking_key
-from compression.detection_ranking import rank_classes, rank_images, rank_sizes, save_ranking, total_of
+from compression.detection_ranking import (
+    DetectionRanking,
+    ObjectOutcome,
+    RankRow,
+    rank_classes,
+    rank_images,
+    rank_sizes,
+    ranking_key,
+    save_ranking,
+    total_of,
+)
 from compression.detections import DEFAULT_CONF, Detection
 from compression.jobs import local
 from compression.shapes import draw_dataset, fingerprint
