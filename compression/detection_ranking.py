@@ -229,8 +229,8 @@ def find_ranking(key: str) -> DetectionRanking | None:
         values = json.loads(_file(key).read_text(encoding="utf-8"))
         if values.pop("version") != RANKING_VERSION:
             return None
-        rows = {name: tuple(RankRow(**row) for row in values.pop(name)) for name in ("images", "classes", "sizes")}
-        ranking = DetectionRanking(**rows, total=RankRow(**values.pop("total")), **values)
+        rows = {name: tuple(RankRow(**row) for row in values[name]) for name in ("images", "classes", "sizes")}
+        ranking = DetectionRanking(**{**values, **rows, "total": RankRow(**values["total"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return ranking if misfit(ranking, DetectionRanking) is None and ranking.key == key else None

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from compression.errors import ImageError
 
 # Formats that Pillow decodes by itself and that detection data sets come in; others may start programs of the system.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
 # More than any phone takes; as float32 [3, H, W] it would already be 600 MB.
 MAX_PIXELS = 50_000_000

@@ -27,7 +27,7 @@ def labelled(box: Box, label: int = 0) -> LabelledBox:
 
 def test_overlaps() -> None:
     found = iou_matrix([SQUARE, FAR], [SQUARE, SHIFTED_2, SHIFTED_5])
-    np.testing.assert_allclose(found, [[1, 80 / 120, 50 / 150], [0, 0, 0]])
+    np.testing.assert_allclose(found, np.array([[1, 80 / 120, 50 / 150], [0, 0, 0]]))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ultralytics import YOLO
+from ultralytics.utils.events import events
 
 from cache.shipped import SHIPPED
 from compression.checkpoint import write_checkpoint
@@ -59,13 +60,24 @@ def test_each_image_is_seen_as_alone(tmp_path: Path) -> None:
     assert detect(TRAINED, [], imgsz=320, head="e2e", device="cpu") == []
 
 
+def test_nobody_is_told_that_a_predictor_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("an event is sent")
+
+    monkeypatch.setattr(type(events), "__call__", refuse)
+    sample, _ = drawn_sample()
+    with pytest.raises(AssertionError, match="an event is sent"):
+        YOLO(TRAINED).predict(sample, imgsz=64, device="cpu", verbose=False)
+    assert len(detect(TRAINED, [sample], imgsz=64, head="e2e", device="cpu")) == 1
+
+
 def test_faults_are_sentences(tmp_path: Path) -> None:
     without = tmp_path / "yolo11n.pt"
     write_checkpoint(open_detector("yolo11n.yaml", nc=2).module, without, {})
     with pytest.raises(ModelError, match="has no end-to-end head"):
         detect(without, [], imgsz=64, head="e2e", device="cpu")
-    with pytest.raises(SpecError, match="Device 'tpu9' is not there"):
-        detect(TRAINED, [], imgsz=64, head="e2e", device="tpu9")
+    with pytest.raises(SpecError, match="Device 'cuda:99' is not there"):
+        detect(TRAINED, [], imgsz=64, head="e2e", device="cuda:99")
     file = tmp_path / "text.jpg"
     file.write_text("no image")
     with pytest.raises(ImageError, match=r"'text\.jpg' is no image"):

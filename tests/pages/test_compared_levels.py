@@ -13,10 +13,15 @@ from pages.parts.series import series_of
 from tests import factories
 
 CHECKPOINT = Path("somewhere.pt")
+WEIGHTS = factories.spec().weights_sha256 or ""
 
 
 def with_checkpoints(*records: RunRecord) -> list[RunRecord]:
-    return [factories.with_checkpoint(record, b"weights", f"{place:064x}") for place, record in enumerate(records)]
+    """Each with a checkpoint of its own; that of the original is what the others were cut from."""
+    return [
+        factories.with_checkpoint(record, b"weights", WEIGHTS if record.level == 0 else f"{place:064x}")
+        for place, record in enumerate(records)
+    ]
 
 
 def test_levels_by_depth_with_custom_targets_last() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from compression.detection_ranking import (
     total_of,
 )
 from compression.detections import DEFAULT_CONF, Detection
+from compression.home import run_folder
 from compression.jobs import local
 from compression.shapes import draw_dataset, fingerprint
 from pages.parts import results
@@ -180,7 +183,7 @@ def test_a_stored_ranking_is_shown_at_once_and_leads_to_its_images(small_shapes:
     assert tables[0]["Change"].tolist() == ["-0.333"]
     # Only the image that loses is among the thumbnails.
     assert [button.label for button in opened.button] == ["0001.jpg"]
-    assert len(opened.get("imgs")) == 1
+    assert len(opened.get("image")) == 1
     opened.button(key="look-at-0001.jpg").click().run()
     assert not opened.exception
     assert opened.selectbox(key="image").value == "0001.jpg"
@@ -251,6 +254,17 @@ def test_a_model_is_not_compared_with_itself() -> None:
     assert "Choose two different models above" in texts(opened)
 
 
+def test_what_the_page_imports_is_no_torch_until_it_looks_at_an_image() -> None:
+    program = (
+        "import sys\n"
+        "import pages.parts.changes, pages.parts.compared_levels, pages.parts.gallery, pages.parts.picture_plot\n"
+        "found = {name.split('.')[0] for name in sys.modules} & {'torch', 'ultralytics', 'torchvision', 'scipy'}\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_rows_of_a_ranking() -> None:
     row = RankRow(name="a *disc*", n_objects=8, n_before=6, n_after=4, n_lost=3, n_gained=1)
     assert ranking_rows("Class", [row]) == [
@@ -271,9 +285,10 @@ def test_a_data_set_that_is_elsewhere_is_asked_for(tmp_path: Path) -> None:
     for record in (original, level):
         name = "yolo26n.pt" if record.level == 0 else "yolo26n-level5.pt"
         content = (SHIPPED / "shapes" / name).read_bytes()
-        stored = factories.with_checkpoint(record, content, f"{record.level:064x}")
-        Store().save(stored)
-        folder = results.home() / "runs" / record.key
+        # The others were cut from what the original left.
+        sha256 = "ab" * 32 if record.level == 0 else "0" * 64
+        Store().save(factories.with_checkpoint(record, content, sha256))
+        folder = run_folder(record.key)
         folder.mkdir(parents=True)
         (folder / "best.pt").write_bytes(content)
     opened = page(data="orchard")
