@@ -128,8 +128,8 @@ def _write(ranking: DetectionRanking, results: TextIO) -> None:
 
     total = ranking.total
     results.write(
-        f"{ranking.before} finds {total.n_before} and {ranking.after} {total.n_after} of {total.n_objects} objects on "
-        f"the {ranking.n_images} validation images of {ranking.data} "
+        f"{ranking.before} finds {total.n_before} and {ranking.after} finds {total.n_after} of {total.n_objects} "
+        f"objects on the {ranking.n_images} validation images of {ranking.data} "
         f"(confidence {ranking.conf:g}, IoU {ranking.iou:g}, {ranking.head} head, {ranking.imgsz} pixels).\n"
     )
     for title, noun, rows in (

@@ -85,8 +85,8 @@ def summary_of_labels(comparison: Comparison, before: str, after: str) -> str:
     lost = [change.true_before for change in comparison.of_kind("lost")]
     text = (
         f"Of the {_objects(len(objects), 'labelled ')} {before} finds {sum(one.before for one in objects)} and {after} "
-        f"{sum(one.after for one in objects)} (same class, IoU {SAME_OBJECT_IOU:g}); false alarms: {alarms[0]} and "
-        f"{alarms[1]}."
+        f"finds {sum(one.after for one in objects)} (same class, IoU {SAME_OBJECT_IOU:g}); false alarms: {alarms[0]} "
+        f"and {alarms[1]}."
     )
     if lost and not any(lost):
         text += " All that was lost were false alarms."
@@ -96,20 +96,20 @@ def summary_of_labels(comparison: Comparison, before: str, after: str) -> str:
 
 
 def change_rows(changes: Sequence[Change], *, labelled: bool) -> list[dict[str, str]]:
-    """The rows of the table of changes.
+    """The rows of the table of changes; columns of what only boxes of both models have are left out where none are.
 
     Args:
         changes: of one image.
         labelled: its labels are known.
     """
+    paired = any(change.iou is not None for change in changes)
     return [
         {
             "Change": KIND_WORDS[change.kind],
             "Class": _classes(change),
             "Score before": _score(change.before, change.faint if change.kind == "gained" else None),
             "Score after": _score(change.after, change.faint if change.kind == "lost" else None),
-            "IoU of both": "" if change.iou is None else f"{change.iou:.2f}",
-            "Moved by, px": "" if change.moved_px is None else f"{change.moved_px:.1f}",
+            **(_of_both(change) if paired else {}),
             **({"By the label": _by_label(change)} if labelled else {}),
         }
         for change in changes
@@ -174,6 +174,13 @@ def _score(seen: Detection | None, faint: Detection | None) -> str:
     if seen:
         return f"{seen.score:.2f}"
     return f"{faint.score:.2f}, too low" if faint else "not seen"
+
+
+def _of_both(change: Change) -> dict[str, str]:
+    return {
+        "IoU of both": "" if change.iou is None else f"{change.iou:.2f}",
+        "Moved by, px": "" if change.moved_px is None else f"{change.moved_px:.1f}",
+    }
 
 
 def _by_label(change: Change) -> str:

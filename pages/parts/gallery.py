@@ -186,8 +186,8 @@ def total_sentence(ranking: DetectionRanking, before: str, after: str) -> str:
     total = ranking.total
     return (
         f"On the {ranking.n_images} validation images {before} finds {total.n_before} of {total.n_objects} labelled "
-        f"objects (recall {total.recall_before:.3f}), {after} {total.n_after} ({total.recall_after:.3f}): "
-        f"{total.n_lost} are lost and {total.n_gained} are newly found. Counted at confidence {ranking.conf:g} and IoU "
+        f"objects (recall {total.recall_before:.3f}), and {after} finds {total.n_after} ({total.recall_after:.3f}); "
+        f"lost: {total.n_lost}, newly found: {total.n_gained}. Counted at confidence {ranking.conf:g} and IoU "
         f"{ranking.iou:g}, with the {ranking.head} head at {ranking.imgsz} pixels."
     )
 

@@ -83,7 +83,7 @@ def draw_picture(image: Image.Image, boxes: Sequence[DrawnBox]) -> go.Figure:
         _add_outline(figure, box)
     for box in boxes:
         if box.tag:
-            _add_tag(figure, box, height)
+            _add_tag(figure, box, image.size)
     return figure
 
 
@@ -110,17 +110,20 @@ def _add_outline(figure: go.Figure, box: DrawnBox) -> None:
     )
 
 
-def _add_tag(figure: go.Figure, box: DrawnBox, height: int) -> None:
-    left, top, _, bottom = box.box_xyxy
+def _add_tag(figure: go.Figure, box: DrawnBox, size: tuple[int, int]) -> None:
+    """Write a box's tag at the corner from which there is most room for it."""
+    left, top, right, bottom = box.box_xyxy
+    width, height = size
+    is_right = left + right > width
     # A label's tag stands below its box, where no detection's does.
     below = box.kind == "label"
     inside = bottom > 0.95 * height if below else top < 0.05 * height
     figure.add_annotation(
-        x=max(left, 0),
+        x=min(right, width) if is_right else max(left, 0),
         y=bottom if below else top,
         text=escape(box.tag),
         showarrow=False,
-        xanchor="left",
+        xanchor="right" if is_right else "left",
         yanchor="top" if below != inside else "bottom",
         font={"color": "#FFFFFF", "size": 11},
         bgcolor=STYLES[box.kind][0],
@@ -131,10 +134,10 @@ def _add_tag(figure: go.Figure, box: DrawnBox, height: int) -> None:
 def _outline(kind: BoxKind) -> str:
     colour, width, dash = STYLES[kind]
     dashes = {"solid": "", "dash": "5 3", "dot": "2 2"}[dash]
-    return svg(
-        '<rect x="4" y="2" width="22" height="10" fill="none" '
-        f'stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}"/>'
-    )
+    shape = '<rect x="4" y="2" width="22" height="10" fill="none"'
+    # The light edge makes dark outlines readable on a dark page too.
+    halo = f'{shape} stroke="{_HALO}" stroke-width="{width + 2}"/>'
+    return svg(f'{halo}{shape} stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}"/>')
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -77,13 +77,13 @@ def test_names_are_no_markdown() -> None:
 
 def test_labels_tell_objects_from_false_alarms() -> None:
     assert summary_of_labels(everything(), ORIGINAL, LEVEL) == (
-        "Of the 6 labelled objects the original finds 4 and level 5 3 (same class, IoU 0.5); false alarms: 1 and 1. "
+        "Of the 6 labelled objects the original finds 4 and level 5 finds 3 (same class, IoU 0.5); false alarms: 1 and 1. "
         "Of what was lost, 1 was no object."
     )
     assert summary_of_labels(everything(labelled=False), ORIGINAL, LEVEL) == ""
     alarm = compare([seen(at(0))], [], conf=0.25, objects=[])
     assert summary_of_labels(alarm, ORIGINAL, LEVEL) == (
-        "Of the 0 labelled objects the original finds 0 and level 5 0 (same class, IoU 0.5); false alarms: 1 and 0. "
+        "Of the 0 labelled objects the original finds 0 and level 5 finds 0 (same class, IoU 0.5); false alarms: 1 and 0. "
         "All that was lost were false alarms."
     )
     assert "false alarms: 0 and 0." in summary_of_labels(compare([], [], conf=0.25, objects=[]), ORIGINAL, LEVEL)
@@ -100,6 +100,9 @@ def test_rows() -> None:
         ["Kept", "disc", "0.90", "0.88", "1.00", "0.0", "labelled object"],
     ]
     assert "By the label" not in change_rows(everything(labelled=False).changes, labelled=False)[0]
+    lost_alone = change_rows(everything().of_kind("lost"), labelled=True)
+    assert list(lost_alone[0]) == ["Change", "Class", "Score before", "Score after", "By the label"]
+    assert change_rows([], labelled=True) == []
 
 
 def test_boxes_of_each_side() -> None:

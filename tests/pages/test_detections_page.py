@@ -177,7 +177,9 @@ def test_without_checkpoints_the_page_says_how_to_get_them(tmp_path: Path, monke
 def test_a_stored_ranking_is_shown_at_once_and_leads_to_its_images(small_shapes: Path) -> None:
     save_ranking(ranking())
     opened = page()
-    assert "the original finds 3 of 3 labelled objects (recall 1.000), level 5 2 (0.667): 1 are lost" in texts(opened)
+    assert "the original finds 3 of 3 labelled objects (recall 1.000), and level 5 finds 2 (0.667); lost: 1," in texts(
+        opened
+    )
     tables = [table.value for table in opened.table if "Objects" in table.value]
     assert [table.iloc[0, 0] for table in tables] == ["small", "disc"]
     assert tables[0]["Change"].tolist() == ["-0.333"]

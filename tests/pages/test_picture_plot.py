@@ -32,6 +32,9 @@ def test_tags_stay_on_the_image_and_are_text() -> None:
     image = Image.new("RGB", (200, 100))
     high = draw_picture(image, [box("lost", "<b>x</b>", top=1)]).layout.annotations[0]
     assert (high.yanchor, high.text) == ("top", "&lt;b&gt;x&lt;/b&gt;")
+    last = DrawnBox(kind="lost", box_xyxy=(150, 40, 204, 60), tag="a", hover="")
+    (right,) = draw_picture(image, [last]).layout.annotations
+    assert (high.x, high.xanchor, right.x, right.xanchor) == (10, "left", 200, "right")
     label, low = draw_picture(image, [box("label", "missed: a"), box("label", "missed: b", top=79)]).layout.annotations
     assert ((label.y, label.yanchor), (low.y, low.yanchor)) == ((60, "top"), (99, "bottom"))
 
