@@ -147,7 +147,13 @@ def _ask_for_path(data: str, problem: str, records: Sequence[RunRecord]) -> None
 def _choose_validation_image(source: DataSource, asked: str | None) -> Picture:
     images = _images_of(source)
     tell_unknown("image", asked, images.pairs)
-    name = st.selectbox("Validation image", list(images.pairs), key="image", bind="query-params")
+    # Not bound to the address: a click in the gallery chooses an image before the box is drawn for the first time, and
+    # what is chosen so, Streamlit does not write there.
+    in_address = st.query_params.get("image")
+    if st.session_state.get("image") not in images.pairs:
+        st.session_state["image"] = in_address if in_address in images.pairs else next(iter(images.pairs))
+    name = st.selectbox("Validation image", list(images.pairs), key="image")
+    st.query_params["image"] = name
     return validation_picture(images, name)
 
 
