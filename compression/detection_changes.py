@@ -17,8 +17,8 @@ SAME_OBJECT_IOU = 0.5
 # A box that overlaps less with its earlier place has moved: the threshold of COCO's strict metric, AP75.
 MOVED_IOU = 0.75
 
-ChangeKind = Literal["lost", "gained", "reclassified", "moved", "kept"]
-KINDS: tuple[ChangeKind, ...] = ("lost", "gained", "reclassified", "moved", "kept")
+ChangeKind = Literal["lost", "gained", "reclassified", "moved", "double", "kept"]
+KINDS: tuple[ChangeKind, ...] = ("lost", "gained", "reclassified", "moved", "double", "kept")
 
 
 class Match(NamedTuple):
@@ -41,9 +41,10 @@ class Change:
 
     Attributes:
         kind: lost: nothing is seen there any more; gained: nothing was; reclassified: another class is seen there;
-            moved: the same class, but the box overlaps by less than `MOVED_IOU`; kept: all else.
-        before: what the first model sees; None where gained.
-        after: what the second model sees; None where lost.
+            moved: the same class, but the box overlaps by less than `MOVED_IOU`; double: one more box of one model on
+            what both see, as end-to-end heads give them without suppression; kept: all else.
+        before: what the first model sees; None where gained, or where the double is the second one's.
+        after: what the second model sees; None where lost, or where the double is the first one's.
         iou: how far both boxes overlap; None where there is one only.
         moved_px: the farthest that an edge of the box moved, pixels; None where there is one only.
         true_before: whether a labelled object is behind `before`; None without it, or without labels.
@@ -187,13 +188,16 @@ def compare(
     """
     old, new = _judged(before, objects, conf), _judged(after, objects, conf)
     same = match(_boxes(old), _boxes(new))
-    rest_old, rest_new = _others(old, [pair.first for pair in same]), _others(new, [pair.second for pair in same])
+    rest_old, double_old = _split_doubles(_others(old, [pair.first for pair in same]), _boxes(new))
+    rest_new, double_new = _split_doubles(_others(new, [pair.second for pair in same]), _boxes(old))
     renamed = match(_boxes(rest_old), _boxes(rest_new), same_class=False)
     lost = _others(rest_old, [pair.first for pair in renamed])
     gained = _others(rest_new, [pair.second for pair in renamed])
     changes = [
         *_single("lost", lost, [one for one in after if one.score < conf]),
         *_single("gained", gained, [one for one in before if one.score < conf]),
+        *(Change(kind="double", before=one.seen, true_before=one.is_true) for one in double_old),
+        *(Change(kind="double", after=one.seen, true_after=one.is_true) for one in double_new),
         *(_paired("reclassified", rest_old[pair.first], rest_new[pair.second], pair.iou) for pair in renamed),
         *(_paired(_kind(pair.iou), old[pair.first], new[pair.second], pair.iou) for pair in same),
     ]
@@ -223,6 +227,12 @@ def _boxes(judged: Iterable[_Judged]) -> list[Detection]:
 def _others(judged: Sequence[_Judged], paired: Iterable[int]) -> list[_Judged]:
     taken = set(paired)
     return [one for index, one in enumerate(judged) if index not in taken]
+
+
+def _split_doubles(unpaired: Sequence[_Judged], others: Sequence[Detection]) -> tuple[list[_Judged], list[_Judged]]:
+    """Boxes without a partner that lie on nothing the other model sees, and those on what it sees by another box."""
+    doubles = [one for one in unpaired if match([one.seen], others)]
+    return [one for one in unpaired if not any(one is double for double in doubles)], doubles
 
 
 def _single(kind: Literal["lost", "gained"], judged: Sequence[_Judged], faint: Sequence[Detection]) -> list[Change]:

@@ -107,7 +107,9 @@ def _choose_picture(
 ) -> Picture | None:
     """The image to look at; None where there is none yet, which is said."""
     kinds = [SAMPLE] * (chosen.data == BUILT_IN_DATA) + [FROM_DATA, UPLOAD]
-    kind = st.segmented_control("Image", kinds, default=kinds[0], required=True, key="source", bind="query-params")
+    _begin_with_address("source", kinds)
+    kind = st.segmented_control("Image", kinds, required=True, key="source")
+    _write_address("source", kind)
     try:
         if kind == SAMPLE:
             return sample_picture()
@@ -147,13 +149,10 @@ def _ask_for_path(data: str, problem: str, records: Sequence[RunRecord]) -> None
 def _choose_validation_image(source: DataSource, asked: str | None) -> Picture:
     images = _images_of(source)
     tell_unknown("image", asked, images.pairs)
-    # Not bound to the address: a click in the gallery chooses an image before the box is drawn for the first time, and
-    # what is chosen so, Streamlit does not write there.
-    in_address = st.query_params.get("image")
-    if st.session_state.get("image") not in images.pairs:
-        st.session_state["image"] = in_address if in_address in images.pairs else next(iter(images.pairs))
-    name = st.selectbox("Validation image", list(images.pairs), key="image")
-    st.query_params["image"] = name
+    names = list(images.pairs)
+    _begin_with_address("image", names)
+    name = st.selectbox("Validation image", names, key="image")
+    _write_address("image", name)
     return validation_picture(images, name)
 
 
@@ -173,6 +172,22 @@ def _listed(data: str, classes: tuple[int, ...]) -> ValidationImages:
 def _look_at(name: str) -> None:
     """Turn to an image of the data set."""
     st.session_state["source"], st.session_state["image"] = FROM_DATA, name
+
+
+def _begin_with_address(key: str, options: Sequence[str]) -> None:
+    """Let a widget begin with what the address says, else with the first option.
+
+    Streamlit's own binding does not write into the address what was chosen elsewhere, by a click in the gallery, before
+    the widget was drawn for the first time.
+    """
+    asked = st.query_params.get(key)
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = asked if asked in options else options[0]
+
+
+def _write_address(key: str, value: str | None) -> None:
+    if value is not None:
+        st.query_params[key] = value
 
 
 @st.fragment
@@ -222,7 +237,7 @@ def _seen(
 
 def _draw_changes(comparison: Comparison) -> None:
     labelled = comparison.objects is not None
-    changed = comparison.of_kind("lost", "gained", "reclassified", "moved")
+    changed = comparison.of_kind("lost", "gained", "reclassified", "moved", "double")
     kept = comparison.of_kind("kept")
     if changed:
         st.table(pd.DataFrame(change_rows(changed, labelled=labelled)), border="horizontal", hide_index=True)

@@ -11,8 +11,8 @@ from compression.detections import Box, Detection
 from pages.parts.runs import plain
 
 Side = Literal["before", "after"]
-# A place where only the other model sees something, and a labelled object, besides the changes themselves.
-BoxKind = ChangeKind | Literal["elsewhere", "label"]
+# Besides the changes themselves: places where only the other model sees something, and labelled objects.
+BoxKind = ChangeKind | Literal["lost place", "gained place", "label"]
 
 # A sentence names so many detections, and counts them beyond.
 MOST_NAMED = 6
@@ -23,8 +23,10 @@ KIND_WORDS: dict[ChangeKind, str] = {
     "gained": "Gained",
     "reclassified": "Another class",
     "moved": "Moved",
+    "double": "Double",
     "kept": "Kept",
 }
+_PLACES: dict[ChangeKind, BoxKind] = {"lost": "lost place", "gained": "gained place"}
 LABEL_WORDS = {True: "labelled object", False: "false alarm"}
 
 
@@ -53,7 +55,7 @@ def summary(comparison: Comparison, before: str, after: str) -> str:
         before: the first model as it is called within a sentence, as in "the original".
         after: the second one likewise.
     """
-    seen_before = [change for change in comparison.changes if change.before]
+    seen_before = [change for change in comparison.changes if change.before and change.kind != "double"]
     if not comparison.changes:
         return f"Neither {before} nor {after} finds anything at confidence {comparison.conf:.2f}."
     lost, gained = comparison.of_kind("lost"), comparison.of_kind("gained")
@@ -70,6 +72,10 @@ def summary(comparison: Comparison, before: str, after: str) -> str:
     if moved:
         farthest = max(change.moved_px or 0.0 for change in moved)
         parts.append(f"moved: {len(moved)}, by up to {farthest:.0f} pixels")
+    doubles = comparison.of_kind("double")
+    if doubles:
+        by_first = sum(change.before is not None for change in doubles)
+        parts.append(f"second boxes on one object: {by_first} of {before}, {len(doubles) - by_first} of {after}")
     return "; ".join(parts) + "."
 
 
@@ -107,8 +113,8 @@ def change_rows(changes: Sequence[Change], *, labelled: bool) -> list[dict[str, 
         {
             "Change": KIND_WORDS[change.kind],
             "Class": _classes(change),
-            "Score before": _score(change.before, change.faint if change.kind == "gained" else None),
-            "Score after": _score(change.after, change.faint if change.kind == "lost" else None),
+            "Score before": _score(change, "before"),
+            "Score after": _score(change, "after"),
             **(_of_both(change) if paired else {}),
             **({"By the label": _by_label(change)} if labelled else {}),
         }
@@ -129,16 +135,16 @@ def boxes_of(comparison: Comparison, side: Side, *, labels: bool) -> list[DrawnB
         own = getattr(change, side)
         if own is not None:
             boxes.append(DrawnBox(kind=change.kind, box_xyxy=own.box_xyxy, tag=_tag(own), hover=_hover(change)))
-        else:
+        elif change.kind in _PLACES:
             place = change.shown.box_xyxy
-            boxes.append(DrawnBox(kind="elsewhere", box_xyxy=place, tag="", hover=_hover(change)))
+            boxes.append(DrawnBox(kind=_PLACES[change.kind], box_xyxy=place, tag="", hover=_hover(change)))
     return boxes
 
 
 def kinds_drawn(*sides: Sequence[DrawnBox]) -> list[BoxKind]:
     """What a legend has to explain, each once."""
     drawn = {box.kind for boxes in sides for box in boxes}
-    order: tuple[BoxKind, ...] = (*KINDS, "elsewhere", "label")
+    order: tuple[BoxKind, ...] = (*KINDS, "lost place", "gained place", "label")
     return [kind for kind in order if kind in drawn]
 
 
@@ -170,10 +176,13 @@ def _classes(change: Change) -> str:
     return _renaming(change) if change.kind == "reclassified" else plain(change.shown.name)
 
 
-def _score(seen: Detection | None, faint: Detection | None) -> str:
+def _score(change: Change, side: Side) -> str:
+    seen: Detection | None = getattr(change, side)
     if seen:
         return f"{seen.score:.2f}"
-    return f"{faint.score:.2f}, too low" if faint else "not seen"
+    if change.kind == "double":
+        return "seen once"
+    return f"{change.faint.score:.2f}, too low" if change.faint else "not seen"
 
 
 def _of_both(change: Change) -> dict[str, str]:

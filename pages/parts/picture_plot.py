@@ -25,7 +25,9 @@ STYLES: dict[BoxKind, tuple[str, float, str]] = {
     "reclassified": ("#7A3E9D", 3, "solid"),
     "moved": ("#2563B8", 3, "solid"),
     "kept": ("#5B6470", 1.5, "solid"),
-    "elsewhere": ("#B54708", 2, "dash"),
+    "double": ("#5B6470", 2, "dash"),
+    "lost place": ("#B54708", 2, "dash"),
+    "gained place": ("#0B6E63", 2, "dash"),
     "label": ("#1B2430", 1.5, "dot"),
 }
 LEGEND: dict[BoxKind, str] = {
@@ -34,7 +36,9 @@ LEGEND: dict[BoxKind, str] = {
     "reclassified": "seen as another class",
     "moved": "moved",
     "kept": "kept",
-    "elsewhere": "seen here by the other model only",
+    "double": "one more box on what both see",
+    "lost place": "where something was lost",
+    "gained place": "where something is gained",
     "label": "labelled object",
 }
 HEIGHT = 460

@@ -115,6 +115,14 @@ def test_an_object_is_found_once() -> None:
     assert [change.true_before for change in comparison.changes] == [False, True]
 
 
+def test_one_more_box_on_what_both_see_is_a_double() -> None:
+    objects, once, twice = [labelled(SQUARE)], [seen(SQUARE, 0.8)], [seen(SHIFTED_1, 0.9), seen(SQUARE, 0.7)]
+    told = [(change.kind, change.before, change.after) for change in compare(once, twice, conf=0.25).changes]
+    assert told == [("double", None, twice[0]), ("kept", once[0], twice[1])]
+    double, _ = compare(twice, once, conf=0.25, objects=objects).changes
+    assert (double.kind, double.before, double.after, double.true_before) == ("double", twice[0], None, False)
+
+
 def test_nothing_seen() -> None:
     assert compare([], [], conf=0.25).changes == ()
     assert compare([], [], conf=0.25).objects is None

@@ -109,8 +109,8 @@ def test_boxes_of_each_side() -> None:
     before = boxes_of(everything(), "before", labels=False)
     after = boxes_of(everything(), "after", labels=False)
     # What matters most is drawn last.
-    assert [box.kind for box in before] == ["kept", "moved", "reclassified", "elsewhere", "lost", "lost"]
-    assert [box.kind for box in after] == ["kept", "moved", "reclassified", "gained", "elsewhere", "elsewhere"]
+    assert [box.kind for box in before] == ["kept", "moved", "reclassified", "gained place", "lost", "lost"]
+    assert [box.kind for box in after] == ["kept", "moved", "reclassified", "gained", "lost place", "lost place"]
     assert (before[1].box_xyxy, after[1].box_xyxy) == (at(1), at(1, 3))
     assert (before[-1].tag, after[-1].tag, after[-1].box_xyxy) == ("ring 0.31", "", at(2))
     assert after[-1].hover.split("<br>") == [
@@ -119,6 +119,19 @@ def test_boxes_of_each_side() -> None:
         "the other model sees it too, at 0.20",
         "by the label: labelled object",
     ]
+
+
+def test_a_second_box_is_neither_lost_nor_gained() -> None:
+    doubled = compare([seen(at(0))], [seen(at(0), 0.8), seen(at(0, 1), 0.7)], conf=0.25)
+    assert summary(doubled, ORIGINAL, LEVEL) == (
+        "Level 5 finds 1 of the 1 object that the original finds; lost: none; gained: none; "
+        "second boxes on one object: 0 of the original, 1 of level 5."
+    )
+    assert change_rows(doubled.of_kind("double"), labelled=False) == [
+        {"Change": "Double", "Class": "disc", "Score before": "seen once", "Score after": "0.70"}
+    ]
+    sides = [[box.kind for box in boxes_of(doubled, side, labels=False)] for side in ("before", "after")]
+    assert sides == [["kept"], ["kept", "double"]]
 
 
 def test_labels_lie_below_and_what_is_missed_is_named() -> None:
@@ -132,5 +145,7 @@ def test_labels_lie_below_and_what_is_missed_is_named() -> None:
 def test_the_legend_explains_what_is_drawn_once() -> None:
     comparison = everything()
     drawn = [boxes_of(comparison, side, labels=True) for side in ("before", "after")]
-    assert kinds_drawn(*drawn) == ["lost", "gained", "reclassified", "moved", "kept", "elsewhere", "label"]
+    assert kinds_drawn(*drawn) == [
+        *("lost", "gained", "reclassified", "moved", "kept", "lost place", "gained place", "label")
+    ]
     assert kinds_drawn([], []) == []

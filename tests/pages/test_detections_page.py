@@ -189,7 +189,7 @@ def test_a_stored_ranking_is_shown_at_once_and_leads_to_its_images(small_shapes:
     opened.button(key="look-at-0001.jpg").click().run()
     assert not opened.exception
     assert opened.selectbox(key="image").value == "0001.jpg"
-    assert opened.query_params["image"] == ["0001.jpg"]
+    assert (opened.query_params["source"], opened.query_params["image"]) == ("Validation image", "0001.jpg")
 
 
 def test_the_ranking_is_computed_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
