@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 from cache.record import ExecutorName
 from compression.alignment import AUTO, DEFAULT_BACKEND, alignment_for
 from compression.cli_bench import add_bench_command
+from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
@@ -457,6 +458,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_command(add)
     add_queue_commands(add)
     add_results_commands(add)
+    add_detections_command(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")

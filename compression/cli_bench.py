@@ -46,7 +46,7 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
     unknown = [name for name in backends if name not in get_args(BackendName)]
     if unknown or not backends:
         raise SpecError(
-            f"There is no backend {', '.join(unknown) or options.backend!r}; "
+            f"There is no backend {', '.join(map(repr, unknown)) or repr(options.backend)}; "
             f"choose some of {', '.join(get_args(BackendName))}."
         )
     from compression.backends import Setting, why_not_here

@@ -181,7 +181,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            (("--backend", "tpu"), "There is no backend tpu; choose some of torch, onnx, openvino, tensorrt, cuda."),
+            (("--backend", "tpu"), "There is no backend 'tpu'; choose some of torch, onnx, openvino, tensorrt, cuda."),
             (("--backend", ","), "There is no backend ','; choose some of torch, onnx, openvino, tensorrt, cuda."),
             (("--backend", "cuda"), "None of the backends can run on this machine."),
             (("--threads", "0"), "threads 0 is not possible; give a whole number from 1 up."),
