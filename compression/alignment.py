@@ -1,4 +1,4 @@
-"""Which multiple of channels a backend's kernels like, as measured by `benchmarks/latency.py`."""
+"""Which steps of channels a backend's kernels like; `benchmarks/latency.py` measures it."""
 
 from __future__ import annotations
 
