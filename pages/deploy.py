@@ -21,8 +21,11 @@ from pages.parts.runs import plain
 
 POLL_S = 1.0
 
-# Field of a `Deployable` and parameter of the address -> the label of its select box; the names are those of Explore.
-_QUESTIONS = {"model": "Model", "data": "Data set", "conditions": "Conditions", "seed": "Seed", "level": "Level"}
+# Field of a `Deployable` and parameter of the address, as on Explore -> label of its select box.
+_QUESTIONS = {"model": "Model", "data": "Data set", "conditions": "Conditions", "seed": "Seed"}
+# Explore's slider knows neither the original nor targets of their own, so its `level` is only where this one begins.
+_LEVEL = "deploy_level"
+_NOT_HERE = "This link asks for {noun} “{asked}”, of which no checkpoint is here; another one is shown instead."
 
 _PRECISION_HELP = "fp32: as trained. fp16: half the size. int8: a quarter, calibrated on training images."
 _IMGSZ_HELP = "The file takes images of this size only. The accuracy was measured at the size given first."
@@ -59,26 +62,24 @@ def main() -> None:
 
 def _choose(found: Sequence[Deployable]) -> Deployable:
     """Narrow the models down by one select box after the other, which the address of the page keeps."""
-    # Later the select boxes write the address themselves.
     asked = st.query_params.to_dict()
     notices = st.container()
-    columns = st.columns([4, 4, 6, 2, 3])
+    *columns, last = st.columns([4, 4, 6, 2, 3])
     for column, (name, label) in zip(columns, _QUESTIONS.items(), strict=True):
         options = list(dict.fromkeys(getattr(one, name) for one in found))
-        # What Explore shows first, and of the levels the deepest.
-        first = max((index for index, option in enumerate(options) if option.isdigit()), default=0)
-        answer = column.selectbox(
-            label,
-            options,
-            first if name == "level" else 0,
-            key=name,
-            bind="query-params",
-            disabled=len(options) < 2,
-        )
-        if asked.get(name, answer) not in options:
-            notices.warning(f"This link asks for {label.lower()} “{asked[name]}”, of which no checkpoint is here.")
+        answer = column.selectbox(label, options, key=name, bind="query-params", disabled=len(options) < 2)
+        if name in asked and asked[name] not in map(str, options):
+            notices.warning(_NOT_HERE.format(noun=label.lower(), asked=asked[name]))
         found = [one for one in found if getattr(one, name) == answer]
-    return found[0]
+    levels = [one.level for one in found]
+    # That of the slider on Explore, else the deepest.
+    wanted = asked.get("level", "")
+    deepest = max((index for index, level in enumerate(levels) if level.isdigit()), default=0)
+    first = levels.index(wanted) if wanted in levels else deepest
+    chosen = last.selectbox("Level", levels, first, key=_LEVEL, bind="query-params", disabled=len(levels) < 2)
+    if wanted and wanted not in levels and _LEVEL not in asked:
+        notices.warning(_NOT_HERE.format(noun="level", asked=wanted))
+    return found[levels.index(chosen)]
 
 
 def _draw_form(chosen: Deployable) -> None:

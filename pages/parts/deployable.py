@@ -17,7 +17,7 @@ class Deployable:
 
     Attributes:
         conditions: how it was cut and fine-tuned, as on Explore.
-        seed: of the fine-tuning, as text.
+        seed: of the fine-tuning.
         level: "0" to "5", or what a target of its own keeps.
         record: its result.
         checkpoint: the .pt.
@@ -25,7 +25,7 @@ class Deployable:
     """
 
     conditions: str
-    seed: str
+    seed: int
     level: str
     record: RunRecord
     checkpoint: Path
@@ -67,7 +67,7 @@ def _of_series(series: Series, here: dict[str, Path]) -> list[Deployable]:
     return [
         Deployable(
             conditions=series.label,
-            seed=str(series.seed),
+            seed=series.seed,
             level=_level(record),
             record=record,
             checkpoint=here[record.key],

@@ -22,8 +22,9 @@ ICON = Path(__file__).parent / "icon.png"
 _STYLE = """
 <style>
 .stMainBlockContainer { max-width: 1240px; padding: 1.25rem 1.5rem 4rem; }
-.stAppHeader { background: transparent; pointer-events: none; }
-.stAppHeader * { pointer-events: auto; }
+/* Streamlit's header lies over the menu; but for its own buttons, clicks go through it. */
+.stAppHeader, .stAppHeader * { background: transparent; pointer-events: none; }
+.stAppHeader :is(button, a), .stAppHeader :is(button, a) * { pointer-events: auto; }
 h1 { letter-spacing: -0.02em; }
 .st-key-frame-menu { border-bottom: 1px solid rgba(138, 147, 160, 0.25); padding-bottom: 0.4rem; }
 .trimboard-name { display: flex; align-items: center; gap: 0.55rem; font-weight: 650; font-size: 1.05rem; }
@@ -42,6 +43,7 @@ h1 { letter-spacing: -0.02em; }
 @media (max-width: 640px) {
   .st-key-cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
   .stMainBlockContainer { padding: 1rem 0.9rem 3rem; }
+  .st-key-frame-menu { padding-right: 2rem; }
 }
 </style>
 """

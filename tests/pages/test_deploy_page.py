@@ -85,12 +85,15 @@ def test_without_a_checkpoint_the_page_says_how_to_get_one() -> None:
 def test_a_level_is_chosen_by_the_address() -> None:
     save(1, 3)
     opened = page(level="1")
-    assert opened.selectbox(key="level").value == "1"
+    assert opened.selectbox(key="deploy_level").value == "1"
     assert not opened.warning
     # The deepest cut is what there is most to gain from.
-    assert page().selectbox(key="level").value == "3"
+    assert page().selectbox(key="deploy_level").value == "3"
+    assert page(level="3", deploy_level="1").selectbox(key="deploy_level").value == "1"
     opened = page(level="5")
-    assert [each.value for each in opened.warning] == ["This link asks for level “5”, of which no checkpoint is here."]
+    assert [each.value for each in opened.warning] == [
+        "This link asks for level “5”, of which no checkpoint is here; another one is shown instead."
+    ]
 
 
 def test_export_asks_for_what_is_chosen(started: list[dict[str, Any]]) -> None:

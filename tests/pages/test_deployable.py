@@ -33,12 +33,12 @@ def test_levels_with_a_checkpoint_are_offered_as_explore_does() -> None:
     gone = {record.key for record in records if record.level in (1, 2) or record.spec is None}
     found = deployables(records, lambda record: None if record.key in gone else PLACE)
     assert [(one.data, one.conditions, one.seed, one.level) for one in found] == [
-        ("shapes", "default method", "0", "0"),
-        ("shapes", "default method", "0", "5"),
-        ("shapes", "default method", "0", "40% of GFLOPs"),
-        ("shapes", "recipe standard", "0", "0"),
-        ("shapes", "recipe standard", "0", "3"),
-        ("bccd", "default method", "0", "4"),
+        ("shapes", "default method", 0, "0"),
+        ("shapes", "default method", 0, "5"),
+        ("shapes", "default method", 0, "40% of GFLOPs"),
+        ("shapes", "recipe standard", 0, "0"),
+        ("shapes", "recipe standard", 0, "3"),
+        ("bccd", "default method", 0, "4"),
     ]
     assert {one.model for one in found} == {"yolo26n"}
     assert (found[1].sha256, found[1].checkpoint) == (SHA256, PLACE)
