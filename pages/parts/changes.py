@@ -134,7 +134,9 @@ def boxes_of(comparison: Comparison, side: Side, *, labels: bool) -> list[DrawnB
     for change in reversed(comparison.changes):
         own = getattr(change, side)
         if own is not None:
-            boxes.append(DrawnBox(kind=change.kind, box_xyxy=own.box_xyxy, tag=_tag(own), hover=_hover(change)))
+            # A double's tag would lie on that of the box that it doubles.
+            tag = "" if change.kind == "double" else _tag(own)
+            boxes.append(DrawnBox(kind=change.kind, box_xyxy=own.box_xyxy, tag=tag, hover=_hover(change)))
         elif change.kind in _PLACES:
             place = change.shown.box_xyxy
             boxes.append(DrawnBox(kind=_PLACES[change.kind], box_xyxy=place, tag="", hover=_hover(change)))

@@ -35,7 +35,7 @@ def test_from_the_sample_to_what_loses_most(server: str, page: Page) -> None:
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     expect(page.get_by_text("objects that the original finds; lost:")).to_be_visible()
     page.get_by_role("slider", name="Confidence").press("End")
-    expect(page.get_by_text("at confidence 0.95")).to_be_visible()
+    expect(page.get_by_text("Level 5 finds 0 of the 1 object that")).to_be_visible()
     page.wait_for_url("**conf=0.95**")
 
     page.get_by_role("button", name="Rank the validation images").click()

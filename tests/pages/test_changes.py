@@ -132,6 +132,7 @@ def test_a_second_box_is_neither_lost_nor_gained() -> None:
     ]
     sides = [[box.kind for box in boxes_of(doubled, side, labels=False)] for side in ("before", "after")]
     assert sides == [["kept"], ["kept", "double"]]
+    assert [box.tag for box in boxes_of(doubled, "after", labels=False)] == ["disc 0.80", ""]
 
 
 def test_labels_lie_below_and_what_is_missed_is_named() -> None:
