@@ -21,7 +21,7 @@ def test_a_level_is_exported_compared_and_downloaded(own_home: Path, tiny_shapes
     with serving(own_home) as server:
         page.goto(f"{server}/deploy?model=yolo26n&data=shapes&level=5")
         expect(page.get_by_text("None of this checkpoint yet.")).to_be_visible()
-        data = page.get_by_label("Calibrate and compare on")
+        data = page.get_by_role("textbox", name="Calibrate and compare on")
         data.fill(str(tiny_shapes))
         data.press("Enter")
         page.get_by_label("Image size, px").fill("160")
