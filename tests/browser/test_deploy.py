@@ -24,8 +24,8 @@ def test_a_level_is_exported_compared_and_downloaded(own_home: Path, tiny_shapes
         data = page.get_by_role("textbox", name="Calibrate and compare on")
         data.fill(str(tiny_shapes))
         data.press("Enter")
-        page.get_by_label("Image size, px").fill("160")
-        page.get_by_label("Image size, px").press("Enter")
+        page.get_by_role("spinbutton", name="Image size, px").fill("160")
+        page.get_by_role("spinbutton", name="Image size, px").press("Enter")
         # The boxes themselves lie under their labels.
         page.locator(".st-key-format-onnx label").click()
         page.locator(".st-key-format-torchscript label").click()
