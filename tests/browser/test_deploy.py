@@ -51,20 +51,3 @@ def test_a_level_is_exported_compared_and_downloaded(own_home: Path, tiny_shapes
         page.wait_for_timeout(500)
         assert fits(page)
         expect(page.get_by_test_id("stException")).to_have_count(0)
-
-
-def test_the_menu_leads_to_every_page_and_takes_the_choice_along(own_home: Path, page: Page) -> None:
-    with serving(own_home) as server:
-        page.goto(f"{server}/explore?level=3")
-        page.get_by_role("link", name="Deploy").click()
-        # Level 3 is measured, but its checkpoint does not come with the program.
-        expect(page.get_by_text("This link asks for level “3”, of which no checkpoint is here")).to_be_visible()
-        expect(page.get_by_role("button", name="Export")).to_be_visible()
-        page.get_by_role("combobox", name="Level").click()
-        page.get_by_role("option", name="0").click()
-        expect(page.get_by_text("This link asks for")).to_have_count(0)
-        page.get_by_role("link", name="Runs").click()
-        expect(page.get_by_text("No run was asked for yet.")).to_be_visible()
-        page.get_by_role("link", name="Explore").click()
-        expect(page.get_by_text("Which layers are cut")).to_be_visible()
-        expect(page.get_by_test_id("stException")).to_have_count(0)
