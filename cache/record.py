@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
 from compression.request import RunRequest
-from compression.spec import AllocationName, CriterionName, HeadName, RunSpec, Target
+from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadName, RunSpec, Target
 
 RECORD_VERSION = 1
 
@@ -239,6 +239,7 @@ class PlanRecord:
         warnings: what the reader of the figures must know, a sentence each.
         criterion: how channels were ranked.
         allocation: how the cut was shared out among the layers.
+        align: channels are removed in steps of up to so many.
     """
 
     model: str
@@ -253,6 +254,7 @@ class PlanRecord:
     warnings: tuple[str, ...] = ()
     criterion: CriterionName = "l2"
     allocation: AllocationName = "uniform"
+    align: int = DEFAULT_ALIGN
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import cached_property, lru_cache
@@ -25,12 +25,13 @@ from sqlalchemy import Connection, Select, Table, delete, func, insert, select
 from cache.artifacts import PLACE_VARIABLE, shared_place
 from cache.database import Database
 from cache.engine import ADDRESS_VARIABLE, own_address
+from cache.latency import LatencyRecord, parse_latency
 from cache.published import load_published
 from cache.queue import RunQueue
 from cache.record import Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
 from cache.shipped import SHIPPED, load_shipped
 from cache.summary import head_json, head_of, summary_line
-from cache.tables import plans_table, records_table, summaries_table
+from cache.tables import latencies_table, plans_table, records_table, summaries_table
 from compression.home import home, run_folder
 from compression.models import model_label
 
@@ -324,6 +325,39 @@ class Store:
         except RecordError:
             return None
 
+    def save_latency(self, record: LatencyRecord) -> None:
+        """Add a measured latency, in place of an earlier one of the same question.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        key = record.spec.key
+        columns = {"key": key, "weights_sha256": record.spec.weights_sha256, "created": record.created}
+        with self._database.writing() as connection:
+            connection.execute(delete(latencies_table).where(latencies_table.c.key == key))
+            connection.execute(insert(latencies_table).values(**columns, payload=json.dumps(record.to_dict())))
+
+    def find_latency(self, key: str) -> LatencyRecord | None:
+        """The latency of that key; None where it has to be measured, also in place of one of another version.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        with self._database.reading() as connection:
+            payload = connection.scalar(select(latencies_table.c.payload).where(latencies_table.c.key == key))
+        return _readable_latency(payload) if payload is not None else None
+
+    def latencies(self, weights: Collection[str]) -> list[LatencyRecord]:
+        """What was measured of the checkpoints of those hashes, newest first.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        query = select(latencies_table.c.payload).where(latencies_table.c.weights_sha256.in_(weights))
+        with self._database.reading() as connection:
+            payloads = list(connection.scalars(query.order_by(latencies_table.c.created.desc())))
+        return [record for record in map(_readable_latency, payloads) if record]
+
     def artifact_path(self, record: RunRecord, name: str = "checkpoint", *, fetch: bool = True) -> Path | None:
         """Where a file of a result lies on this machine.
 
@@ -408,6 +442,13 @@ def _is_chosen(record: RunRecord, model: str | None, data: str | None) -> bool:
 
 def _has_size(file: Path, size_bytes: int) -> bool:
     return file.is_file() and file.stat().st_size == size_bytes
+
+
+def _readable_latency(payload: str) -> LatencyRecord | None:
+    try:
+        return parse_latency(payload)
+    except RecordError:
+        return None
 
 
 @lru_cache(maxsize=2048)

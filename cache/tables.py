@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 # The form of the database that this program reads and writes: the last of the revisions.
-REVISION = 2
+REVISION = 3
 
 metadata = MetaData()
 
@@ -45,6 +45,16 @@ plans_table = Table(
     "plans",
     metadata,
     Column("key", String, primary_key=True),
+    Column("payload", Text, nullable=False),
+)
+
+# One measured latency a row; `payload` is the record as JSON.
+latencies_table = Table(
+    "latencies",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("weights_sha256", String, nullable=False, index=True),
+    Column("created", String, nullable=False),
     Column("payload", Text, nullable=False),
 )
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from cache.record import ExecutorName
+from compression.alignment import AUTO, DEFAULT_BACKEND, alignment_for
+from compression.cli_bench import add_bench_command
+from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
@@ -21,6 +24,8 @@ from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
 from compression.request import RunRequest
 from compression.spec import (
+    ALIGNMENTS,
+    DEFAULT_ALIGN,
     DEFAULT_BATCH,
     DEFAULT_CALIBRATION_IMAGES,
     DEFAULT_EPOCHS,
@@ -30,6 +35,7 @@ from compression.spec import (
     DEFAULT_SEED,
     WITHOUT_IMAGES,
     AllocationName,
+    BackendName,
     CriterionName,
     CutMethod,
     RecoveryName,
@@ -331,10 +337,29 @@ def _three(metrics: Metrics) -> str:
 def _method(options: argparse.Namespace) -> CutMethod | None:
     """How to cut, as asked for; None where nothing was asked. The rest is as in a run, or as it can be without data."""
     asked = {field.name: getattr(options, field.name, None) for field in fields(CutMethod)}
+    asked["align"] = _align(options)
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked.keys() - {"seed"}:
         return None
     return CutMethod(**{**asdict(CutMethod() if options.data else WITHOUT_IMAGES), **asked})
+
+
+def _align(options: argparse.Namespace) -> int | None:
+    """Steps of channels as asked for; None where nothing was.
+
+    Raises:
+        SpecError: they are no number, or nothing was measured of the backend.
+    """
+    text = getattr(options, "align", None)
+    if text is None:
+        return None
+    if text == AUTO:
+        return alignment_for(options.backend)
+    try:
+        return int(text)
+    except ValueError:
+        choices = ", ".join(map(str, ALIGNMENTS))
+        raise SpecError(f"--align {text!r} is not understood; give one of {choices}, or {AUTO}.") from None
 
 
 def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
@@ -429,9 +454,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(sweep)
     _add_executor(sweep)
 
+    add_bench_command(add)
     add_export_command(add)
     add_queue_commands(add)
     add_results_commands(add)
+    add_detections_command(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
@@ -463,6 +490,18 @@ def _add_method(parser: argparse.ArgumentParser, *, recovers: bool = False) -> N
     parser.add_argument("--allocation", help=f"how the cut is shared out among layers: {_names(AllocationName)}")
     if recovers:
         parser.add_argument("--recovery", help=f"what is done before training: {_names(RecoveryName)}")
+    parser.add_argument(
+        "--align",
+        metavar="N",
+        help=f"remove channels in steps of up to so many: {', '.join(map(str, ALIGNMENTS))}, or auto, which takes what "
+        f"--backend runs fastest (default: {DEFAULT_ALIGN})",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=get_args(BackendName),
+        default=DEFAULT_BACKEND,
+        help="what will run the model, for --align auto (default: %(default)s)",
+    )
     parser.add_argument(
         "--calibration-images",
         type=int,

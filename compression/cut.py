@@ -64,6 +64,7 @@ class Cutter:
                 seed=method.seed,
                 device=self._device,
                 original=original,
+                align=method.align,
             )
 
     @property
@@ -198,17 +199,18 @@ def plan_all(
             warnings=pruning.warnings,
             criterion=method.criterion,
             allocation=method.allocation,
+            align=method.align,
         )
-        if level is not None and not kept and _needs_no_images(method):
+        if level is not None and not kept and _is_kept(method):
             key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
             own_store().save_plan(key, record)
         records.append(record)
     return records
 
 
-def _needs_no_images(method: CutMethod) -> bool:
+def _is_kept(method: CutMethod) -> bool:
     """Whether this is how a cut is planned without images: those plans alone are the same on any data set."""
-    return (method.criterion, method.allocation) == (WITHOUT_IMAGES.criterion, WITHOUT_IMAGES.allocation)
+    return replace(method, seed=WITHOUT_IMAGES.seed, calibration_images=0) == WITHOUT_IMAGES
 
 
 def _method_for(detector: Detector, data: str | None, asked: CutMethod | None) -> tuple[CutMethod, Dataset | None]:

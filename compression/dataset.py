@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,6 +162,21 @@ def open_dataset(data: str) -> Dataset:
         n_train=checked.n_images["train"],
         n_val=checked.n_images["val"],
     )
+
+
+def find_content(data: str) -> tuple[Path, dict[str, Any]]:
+    """The data.yaml of a data set and what it says, with absolute places; nothing is downloaded or checked.
+
+    Args:
+        data: as for `open_dataset`; "shapes" is drawn if need be.
+
+    Raises:
+        DatasetError: there is no such data set, its file cannot be used, or its images are not on this machine.
+    """
+    source = _locate(data)
+    if source.origin == "shapes":
+        shapes.draw_dataset(source.yaml_file.parent)
+    return source.yaml_file, _resolve(replace(source, origin="user"))
 
 
 def _locate(data: str) -> _Source:

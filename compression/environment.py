@@ -28,10 +28,10 @@ def describe_environment(device: str) -> dict[str, str]:
     """
     on_gpu = torch.cuda.is_available() and device != "cpu"
     return {
-        **{package: _version(package) for package in PACKAGES},
+        **{package: package_version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "threads": str(torch.get_num_threads()),
         "gpu": torch.cuda.get_device_name() if on_gpu else "none",
         "commit": commit(),
@@ -89,14 +89,15 @@ def all_cores() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """The installed version of a package, or that it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's model and number of cores; Linux tells the model in a file only."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []

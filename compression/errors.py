@@ -6,6 +6,7 @@
     +-- DatasetError            a data set that cannot be found, read or trained on
     +-- TargetError             a cut that this model cannot reach
     +-- ExportError             a file for deployment that cannot be made here
+    +-- ImageError              a file that is no image, or too large a one
     +-- HomeError               a data folder that cannot be used
     +-- cache.record.RecordError, cache.engine.StoreError, cache.exchange.ExchangeError,
         cache.queue.RunBusyError, cache.queue.UnknownRunError, compression.failures.TrainingError
@@ -38,6 +39,10 @@ class TargetError(TrimboardError):
 
 class ExportError(TrimboardError):
     """A file for deployment that cannot be made of a checkpoint, or not on this machine."""
+
+
+class ImageError(TrimboardError):
+    """A file that is no image, is damaged, or has more pixels than are decoded."""
 
 
 class HomeError(TrimboardError):

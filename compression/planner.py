@@ -23,16 +23,18 @@ from compression.calibration import Calibration
 from compression.costs import CostModel, Numbers
 from compression.criteria import CRITERIA, Subject, strongest_channels
 from compression.errors import ModelError, TargetError
-from compression.spec import AllocationName, CriterionName, Target
+from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, Target
 from compression.trace import ChannelGroup, Trace, trace
 
 # No group keeps less than this part of its channels, whatever the target.
 MIN_GROUP_KEPT = 0.125
 
-# Channels are removed in steps of a power of two, of at most so many channels and at most this part (an eighth) of the
-# group: odd counts can run slower than the wider layer that they replace, and eights alone are coarse on narrow layers.
-MAX_STEP = 8
+# Channels are removed in steps of a power of two, of at most `align` channels and at most this part of the group: odd
+# counts can run slower than the wider layer that they replace, and eights alone are coarse on narrow layers. Kernels
+# that work on blocks of 16 or more gain nothing from a finer step, so there it may be half of the group.
 STEP_PART = 8
+BLOCK_STEP_PART = 2
+SMALLEST_BLOCK = 16
 
 # Both targets are to be met within half a percentage point; steps are moved until the error is a fifth of that.
 TOLERANCE = 0.005
@@ -83,6 +85,7 @@ class Planner:
         seed: of a criterion that draws lots.
         device: where a criterion computes.
         original: the model before any earlier cut, of whose widths the floors are parts; `model` itself where None.
+        align: channels are removed in steps of up to so many, a power of two.
 
     Raises:
         ModelError: the model cannot be traced, or the image size is no multiple of its largest stride.
@@ -100,6 +103,7 @@ class Planner:
         seed: int = 0,
         device: torch.device | None = None,
         original: DetectionModel | None = None,
+        align: int = DEFAULT_ALIGN,
     ) -> None:
         stride = int(model.stride.max())
         if imgsz < stride or imgsz % stride:
@@ -109,6 +113,7 @@ class Planner:
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
         self._allocation = allocation
+        self._align = align
         self._members = [tie for tie in self.trace.ties if self.trace.groups[tie[0]].locked is None]
         if not self._members:
             raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
@@ -190,10 +195,12 @@ class Planner:
             return self._widths
         self._check_reach(target)
         ideal = self._ideal_cut(target)
-        largest = np.minimum(MAX_STEP, 2.0 ** np.floor(np.log2(np.maximum(self._widths / STEP_PART, 1))))
+        steps = _steps(self._widths, self._align)
+        # A block that is cut into costs as much as a whole one, so the steps stay while the targets allow it.
+        near_enough = AIM if self._align < SMALLEST_BLOCK else TOLERANCE
         for divisor in (1, 2, 4, 8):
-            counts = self._round(ideal, np.maximum(largest / divisor, 1), target)
-            if np.abs(self._errors(counts, target)).max() <= AIM:
+            counts = self._round(ideal, np.maximum(steps / divisor, 1), target)
+            if np.abs(self._errors(counts, target)).max() <= near_enough:
                 break
         return counts
 
@@ -270,6 +277,9 @@ class Planner:
         counts = np.clip(self._widths - step * np.round((self._widths - ideal) / step), floor, self._widths)
         best = self._badness(counts[:, None], ideal, step, target)[0]
         moves = np.concatenate([np.diag(step), -np.diag(step)], axis=1)
+        if self._align >= SMALLEST_BLOCK:
+            # Steps are few and coarse, so that two moved at once meet what one alone cannot.
+            moves = np.concatenate([moves, *(moves[:, [index]] + moves for index in range(moves.shape[1]))], axis=1)
         for _ in range(MAX_MOVES):
             trials = counts[:, None] + moves
             badness = self._badness(trials, ideal, step, target)
@@ -310,6 +320,16 @@ class Planner:
             )
             if asked is not None and abs(part - asked) > TOLERANCE
         ]
+
+
+def _steps(widths: Numbers, align: int) -> Numbers:
+    """The steps in which channels of each unit are removed."""
+    if align < SMALLEST_BLOCK:
+        return np.minimum(align, 2.0 ** np.floor(np.log2(np.maximum(widths / STEP_PART, 1))))
+    whole = widths.astype(np.int64)
+    # What is left is a multiple of the step as well: it divides the width.
+    divides = (whole & -whole).astype(np.float64)
+    return np.minimum(np.minimum(align, divides), 2.0 ** np.floor(np.log2(np.maximum(widths / BLOCK_STEP_PART, 1))))
 
 
 def _structure(model: DetectionModel, group: ChannelGroup) -> tuple[tuple[Any, ...], ...]:

@@ -103,6 +103,7 @@ class RunRequest:
             "allocation": self.method.allocation,
             "recovery": self.method.recovery,
             "calibration-images": self.method.calibration_images,
+            "align": self.method.align,
             "steps": self.steps,
             "classes": self.classes or None,
             "device": self.device or None,

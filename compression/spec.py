@@ -19,10 +19,15 @@ SPEC_VERSION = 1
 RecipeName = Literal["standard", "plain", "cosine", "distill"]
 CriterionName = Literal["l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "obs", "random"]
 AllocationName = Literal["uniform", "global", "isomorphic", "budget"]
+BackendName = Literal["torch", "onnx", "openvino", "tensorrt", "cuda"]
 RecoveryName = Literal["none", "batchnorm", "least_squares"]
 HeadName = Literal["e2e", "nms"]
 FormatName = Literal["onnx", "openvino", "tensorrt", "torchscript", "ncnn", "coreml", "tflite"]
 PrecisionName = Literal["fp32", "fp16", "int8"]
+
+# Steps of channels that a cut is rounded to; eights were the only ones before there was a choice.
+ALIGNMENTS = (1, 4, 8, 16, 32)
+DEFAULT_ALIGN = 8
 
 # What was measured before these fields existed was measured so. They stand in a key only where they differ from this,
 # so that older results keep their keys.
@@ -31,6 +36,7 @@ _ADDED_FIELDS: dict[str, Any] = {
     "recovery": "none",
     "calibration_images": 0,
     "steps": 1,
+    "align": DEFAULT_ALIGN,
     "classes": (),
 }
 
@@ -85,6 +91,13 @@ def _check_choices(asked: CutMethod | RunSpec) -> None:
             raise SpecError(f"There is no {field.name} {value!r}; choose one of {', '.join(get_args(known))}.")
 
 
+def _check_steps(asked: CutMethod | RunSpec) -> None:
+    if isinstance(asked.align, bool) or asked.align not in ALIGNMENTS:
+        raise SpecError(
+            f"Steps of {asked.align!r} channels are not possible; choose one of {', '.join(map(str, ALIGNMENTS))}."
+        )
+
+
 def _check_counts(asked: CutMethod | RunSpec) -> None:
     for field in fields(asked):
         least, value = _LEAST.get(field.name), getattr(asked, field.name)
@@ -101,11 +114,13 @@ class CutMethod:
     allocation: AllocationName = "budget"
     recovery: RecoveryName = "least_squares"
     calibration_images: int = DEFAULT_CALIBRATION_IMAGES
+    align: int = DEFAULT_ALIGN
     seed: int = DEFAULT_SEED
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_counts(self)
+        _check_steps(self)
 
 
 # What can be done where no training images are at hand.
@@ -128,6 +143,7 @@ class RunSpec:
         recovery: what brings accuracy back before training.
         calibration_images: at most so many training images are looked at by criterion and recovery.
         steps: the target is reached in so many rounds of cutting and fine-tuning.
+        align: channels are removed in steps of up to so many.
         classes: indices, in the data set, of the only classes that the model keeps; none stands for all.
         recipe: how the pruned model is fine-tuned.
         epochs: at most so many epochs of fine-tuning; 0 measures without training.
@@ -152,6 +168,7 @@ class RunSpec:
     recovery: RecoveryName = CutMethod.recovery
     calibration_images: int = DEFAULT_CALIBRATION_IMAGES
     steps: int = 1
+    align: int = DEFAULT_ALIGN
     classes: tuple[int, ...] = ()
     recipe: RecipeName = DEFAULT_RECIPE
     epochs: int = DEFAULT_EPOCHS
@@ -165,6 +182,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_counts(self)
+        _check_steps(self)
 
     @property
     def method(self) -> CutMethod:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import streamlit as st
 
 from cache.comparison import published_table, to_csv
@@ -12,11 +10,12 @@ from cache.store import Store
 from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
 from pages.parts import formats, frame
-from pages.parts.choices import choices_of
+from pages.parts.chooser import choose_series
+from pages.parts.conditions import path_key
 from pages.parts.heatmap import heatmap, most_cut
 from pages.parts.launch import launch_form
 from pages.parts.legend import legend_html, scale_html
-from pages.parts.methods import DEFAULT_MEANS, DEFAULT_METHOD, made_by, planned_by
+from pages.parts.methods import made_by, planned_by
 from pages.parts.outcome import (
     COST_LABELS,
     HELP,
@@ -32,15 +31,12 @@ from pages.parts.outcome import (
 )
 from pages.parts.planning import show_planning
 from pages.parts.plots import CONFIG, draw_heatmap, draw_tradeoff
-from pages.parts.results import known_dataset_names, open_store
-from pages.parts.runs import NEWEST_WANTED, show_runs
-from pages.parts.series import CHECKPOINT, Series, by_label, newest, series_of
+from pages.parts.results import open_store
+from pages.parts.runs import show_runs
+from pages.parts.series import CHECKPOINT, Series
 from pages.parts.tradeoff import focus, tradeoff
 from pages.parts.view import View, view_of
 
-_NOT_MEASURED = "nothing measured"
-_CONDITIONS = f"How the model was cut and fine-tuned, as far as it differs from the {DEFAULT_METHOD}: {DEFAULT_MEANS}."
-_SEED = "Of the fine-tuning. Results of one line share it; those of other seeds are drawn as faint points."
 _UNTRAINED = "Show where levels stood after recovery, before any training."
 _WHOLE_FAMILY = "Show every unpruned model of the family, not only the surroundings of the levels."
 
@@ -66,96 +62,16 @@ def main() -> None:
 
 
 def _choose(store: Store, records: list[RunRecord]) -> View:
-    choices = choices_of(records, known_dataset_names())
-    asked = _parameters_of_link()
-    notices = st.container()
-    left, middle, right, outer = st.columns([4, 4, 6, 2])
-    model = left.selectbox(
-        "Model", choices.models, choices.models.index(choices.model), key="model", bind="query-params"
-    )
-    data = middle.selectbox(
-        "Data set",
-        choices.datasets,
-        choices.datasets.index(choices.data),
-        key="data",
-        bind="query-params",
-    )
-    all_series = series_of(record for record in records if (record.model, record.data) == (model, data))
-    _turn_to_series(model, data, all_series)
-    labelled = by_label(all_series)
-    with right:
-        same_conditions = _choose_conditions(labelled)
-    with outer:
-        series = _choose_seed(same_conditions)
-    with notices:
-        _tell_unknown("model", asked.get("model"), choices.models)
-        _tell_unknown("data set", asked.get("data"), choices.datasets)
-        _tell_unknown("conditions", asked.get("conditions"), labelled)
-        _tell_unknown("seed", asked.get("seed"), {str(one.seed) for one in same_conditions})
+    chosen = choose_series(records)
     return view_of(
         store,
         records,
-        model=model,
-        data=data,
-        series=series,
-        same_conditions=same_conditions,
-        given_path=str(st.session_state.get(_path_key(data)) or "").strip(),
+        model=chosen.model,
+        data=chosen.data,
+        series=chosen.series,
+        same_conditions=chosen.same_conditions,
+        given_path=str(st.session_state.get(path_key(chosen.data)) or "").strip(),
     )
-
-
-def _turn_to_series(model: str, data: str, all_series: list[Series]) -> None:
-    """Show the newest result after a run, and the preferred conditions after another model or data set was chosen."""
-    shown, before = (model, data), st.session_state.get("conditions-are-of")
-    st.session_state["conditions-are-of"] = shown
-    newest_wanted = st.session_state.pop(NEWEST_WANTED, False)
-    if all_series and (newest_wanted or before not in (None, shown)):
-        wanted = newest(all_series) if newest_wanted else all_series[0]
-        st.session_state["conditions"], st.session_state["seed"] = wanted.label, wanted.seed
-
-
-def _choose_conditions(labelled: dict[str, list[Series]]) -> list[Series]:
-    preferred, *others = labelled or [_NOT_MEASURED]
-    label = st.selectbox(
-        "Conditions",
-        [preferred, *sorted(others)],
-        key="conditions",
-        bind="query-params",
-        disabled=len(labelled) < 2,
-        help=_CONDITIONS,
-    )
-    return labelled.get(label, [])
-
-
-def _choose_seed(same_conditions: list[Series]) -> Series | None:
-    by_seed = {series.seed: series for series in same_conditions}
-    seed = st.selectbox(
-        "Seed",
-        list(by_seed),
-        key="seed",
-        bind="query-params",
-        placeholder="none",
-        disabled=len(by_seed) < 2,
-        help=_SEED,
-    )
-    return by_seed.get(seed) if seed is not None else None
-
-
-def _path_key(data: str) -> str:
-    return f"path-of-{data}"
-
-
-def _parameters_of_link() -> dict[str, str]:
-    """What the address asks for on a visit's first run; later the select boxes write it themselves."""
-    if "link-was-read" in st.session_state:
-        return {}
-    st.session_state["link-was-read"] = True
-    return st.query_params.to_dict()
-
-
-def _tell_unknown(noun: str, asked: str | None, known: Collection[str]) -> None:
-    """A link may name what is not here; the select boxes fall back silently, so the page says it."""
-    if asked is not None and asked not in known:
-        st.warning(f"This link asks for the {noun} “{asked}”, unknown here; other results are shown instead.")
 
 
 @st.fragment
@@ -263,7 +179,7 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
             launch_form(level, view.options)
         if view.options is None or view.given_path:
             path = st.text_input(
-                f"Path of the data.yaml of {view.file_of}", key=_path_key(view.data), persist_state="session"
+                f"Path of the data.yaml of {view.file_of}", key=path_key(view.data), persist_state="session"
             )
             if (path or "").strip() != view.given_path:
                 st.rerun()

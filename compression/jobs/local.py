@@ -23,7 +23,7 @@ from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES, FormatName, HeadName, PrecisionName
 
 Process = subprocess.Popen[bytes]
-JobKind = Literal["run", "plan", "export"]
+JobKind = Literal["run", "plan", "export", "detections"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -33,11 +33,11 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does: queue a run, plan, or export.
+        kind: what it does: queue a run, plan, export, or rank what detectors lose.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
-        request: what was asked of a run; None for the others.
+        request: what was asked of a run; None for all else.
     """
 
     kind: JobKind
@@ -142,6 +142,37 @@ def exports_of(checkpoint: Path) -> list[Job]:
     return [job for job in jobs() if job.kind == "export" and job.arguments[1] == str(checkpoint)]
 
 
+def start_detections(arguments: tuple[str, ...]) -> Job:
+    """Start ranking what one detector loses against another; the process keeps the ranking in the data folder.
+
+    Args:
+        arguments: as `detections_arguments` gives them.
+
+    Raises:
+        OSError: the log cannot be written, or the process cannot be started.
+    """
+    return _start("detections", arguments, None)
+
+
+def detections_arguments(
+    before: Path, after: Path, data: str, *, classes: str, imgsz: int, head: HeadName, conf: float
+) -> tuple[str, ...]:
+    """The command line that ranks what is lost between two checkpoints, by which `find_job` knows it again.
+
+    Args:
+        before: the first checkpoint.
+        after: the second one.
+        data: known name or the path of a data.yaml.
+        classes: the only classes that both know, as the command line takes them; "" for all.
+        imgsz: side of the square input, pixels.
+        head: the predictions that count.
+        conf: detections of a lower score count as not seen.
+    """
+    asked = ("--data", data, "--imgsz", str(imgsz), "--head", head, "--conf", str(conf))
+    only = ("--classes", classes) if classes else ()
+    return ("detections", str(before), str(after), *asked, *only, "--json")
+
+
 def find_job(arguments: tuple[str, ...]) -> Job | None:
     """The job that was last started with that command line."""
     return _jobs.get(arguments)
@@ -182,7 +213,7 @@ def _start(kind: JobKind, arguments: tuple[str, ...], request: RunRequest | None
             return earlier
         log_file = _new_log(kind)
         with append_to(log_file) as log:
-            # The plans themselves go to the store, and what is known of exported files lies beside them.
+            # What is computed is kept where the page looks for it: the log is of what is said on the way.
             results = log if kind == "run" else subprocess.DEVNULL
             process = python_process("-m", "compression", *arguments, output=results, errors=log)
         job = Job(kind=kind, arguments=arguments, pid=process.pid, log_file=log_file, request=request, _process=process)

@@ -96,6 +96,11 @@ def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource
     raise DatasetError(f"The data set {whole!r} is not on this machine; give the path of its data.yaml.")
 
 
+def path_key(data: str) -> str:
+    """Session state: the path of a data set's data.yaml, as the user typed it on one of the pages."""
+    return f"path-of-{data}"
+
+
 def image_size(data: str, series: Series | None, neighbours: Neighbours) -> int:
     """That of the series, else of the published results beside it, else what the data set is drawn at, pixels."""
     if series is not None:

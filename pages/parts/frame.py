@@ -11,7 +11,12 @@ from pathlib import Path
 
 import streamlit as st
 
-PAGES = {"pages/explore.py": "Explore", "pages/runs.py": "Runs", "pages/deploy.py": "Deploy"}
+PAGES = {
+    "pages/explore.py": "Explore",
+    "pages/detections.py": "Detections",
+    "pages/runs.py": "Runs",
+    "pages/deploy.py": "Deploy",
+}
 ICON = Path(__file__).parent / "icon.png"
 
 _STYLE = """
@@ -34,6 +39,7 @@ h1 { letter-spacing: -0.02em; }
 .st-key-formats { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 0.75rem 1.25rem; }
 @media (max-width: 1100px) { .st-key-formats { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media (max-width: 640px) { .st-key-formats { grid-template-columns: minmax(0, 1fr); } }
+.st-key-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 1rem; }
 @media (max-width: 640px) {
   .st-key-cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
   .stMainBlockContainer { padding: 1rem 0.9rem 3rem; }

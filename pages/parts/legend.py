@@ -22,7 +22,7 @@ def legend_html(data: Tradeoff) -> str:
         (data.siblings_published, _line(NEUTRAL, "2 3", _diamond(NEUTRAL)), "unpruned siblings, published"),
         (data.published, _diamond(PUBLISHED), "compressed, published"),
     ]
-    items = (f"<span>{_svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
+    items = (f"<span>{svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
     return f'<div class="trimboard-legend">{"".join(items)}</div>'
 
 
@@ -33,11 +33,12 @@ def scale_html(data: Heatmap) -> str:
         f'<stop offset="1" stop-color="{ACCENT}"/></linearGradient>'
         '<rect width="120" height="14" rx="3" fill="url(#s)"/>'
     )
-    text = f"0% {_svg(drawing, 120)} {data.ceiling_pct:g}% of a layer's output channels removed"
+    text = f"0% {svg(drawing, 120)} {data.ceiling_pct:g}% of a layer's output channels removed"
     return f'<div class="trimboard-legend"><span>{text}</span></div>'
 
 
-def _svg(drawing: str, width: int = 30) -> str:
+def svg(drawing: str, width: int = 30) -> str:
+    """A drawing of 14 pixels' height for a legend, as HTML."""
     # As an image: Streamlit takes inline drawings out of HTML.
     size = f'width="{width}" height="14"'
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} 14">{drawing}</svg>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cache.record import PlanRecord, RunRecord
 from compression.spec import (
+    DEFAULT_ALIGN,
     DEFAULT_CALIBRATION_IMAGES,
     DEFAULT_RECIPE,
     AllocationName,
@@ -58,6 +59,7 @@ def method_label(spec: RunSpec) -> str:
         (spec.recovery != CutMethod.recovery, f"recovery {spec.recovery}"),
         # 0 only says that nobody looked at images.
         (spec.calibration_images not in (0, DEFAULT_CALIBRATION_IMAGES), f"{spec.calibration_images} images"),
+        (spec.align != DEFAULT_ALIGN, f"channels in {spec.align}s"),
         (spec.steps != 1, f"{spec.steps} steps"),
         (spec.epochs == 0, "no training"),
         (spec.epochs > 0 and spec.recipe != DEFAULT_RECIPE, f"recipe {spec.recipe}"),

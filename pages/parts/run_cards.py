@@ -64,10 +64,10 @@ def cards_of(runs: Sequence[RunStatus], now: datetime) -> list[RunCard]:
 
 def title_of(spec: RunSpec) -> str:
     """What is compressed, how far, on what: "yolo26n on shapes, level 3"."""
-    return f"{model_label(spec.model)} on {spec.data}, {_cut(spec)}"
+    return f"{model_label(spec.model)} on {spec.data}, {cut_in_words(spec)}"
 
 
-def _cut(spec: RunSpec) -> str:
+def cut_in_words(spec: RunSpec) -> str:
     if spec.level is not None:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
     kept = (("GFLOPs", spec.target.gflops_kept), ("parameters", spec.target.params_kept))

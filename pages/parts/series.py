@@ -100,8 +100,9 @@ def newest(all_series: Sequence[Series]) -> Series:
 def _conditions(record: RunRecord) -> tuple[object, ...]:
     """Everything of the spec that decides the result, but the level and what follows from it."""
     spec = _spec(record)
+    cut = (spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, spec.align)
     training = (spec.recipe, spec.steps, spec.epochs, spec.patience, spec.batch, spec.seed)
-    return (*_basis(record), spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, *training)
+    return (*_basis(record), *cut, *training)
 
 
 def _basis(record: RunRecord) -> tuple[object, ...]:

@@ -75,6 +75,7 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "recovery": "least_squares",
         "calibration_images": 256,
         "steps": 1,
+        "align": 8,
         "gflops_kept_target_pct": 78.0,
         "params_kept_target_pct": 75.0,
         "epochs_run": 2,
@@ -224,7 +225,7 @@ def test_the_csv_reopens_to_the_same_numbers(aiminify: RunRecord) -> None:
 def test_whole_numbers_stay_whole_beside_empty_cells(aiminify: RunRecord) -> None:
     lines = to_csv([make_record(make_spec(level=None)), aiminify]).decode().split("\n")
     assert lines[1].startswith("my-yolo26n,shapes,,measured,cosine,obs,3,30,320,e2e,1.5,-25.0,1.2,760000,")
-    assert ",budget,least_squares,256,1,," in lines[1]
+    assert ",budget,least_squares,256,1,8,," in lines[1]
     assert lines[2].startswith("yolo26s,coco,5,published,plain,,,100,640,e2e,17.7,-22.37,,7500000,")
 
 

@@ -36,6 +36,7 @@ def test_a_run_has_the_same_key_wherever_its_files_lie(same: dict[str, Any]) -> 
         {"recovery": "none"},
         {"calibration_images": 64},
         {"steps": 3},
+        {"align": 16},
         {"classes": (0, 2)},
     ],
 )

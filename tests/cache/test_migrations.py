@@ -162,7 +162,7 @@ def test_the_last_revision_is_the_one_that_is_looked_for(address: str) -> None:
 
 def test_lines_of_the_comparison_are_those_of_the_last_revision() -> None:
     """Other columns need a revision that writes the lines of older results again; then this number follows."""
-    assert (REVISION, zlib.crc32(",".join(COLUMNS).encode())) == (2, 1311272432)
+    assert (REVISION, zlib.crc32(",".join(COLUMNS).encode())) == (3, 2682729720)
 
 
 def test_a_database_with_a_queue_of_before_there_were_revisions_is_migrated_too(old_sqlite: str, shipped: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_database_with_a_queue_of_before_there_were_revisions_is_migrated_too(
     with _connected(old_sqlite) as connection:
         connection.execute(text("UPDATE runs SET lanes = 'cuda:1' WHERE state = 'failed'"))
         connection.execute(text("INSERT INTO epochs VALUES ('k', 1, '{}')"))
-        for name in ("alembic_version", "summaries"):
+        for name in ("alembic_version", "summaries", "latencies"):
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("ALTER TABLE records DROP COLUMN head"))
     store = Store(old_sqlite, shipped=shipped)
@@ -220,7 +220,7 @@ def test_a_database_of_a_newer_program_is_refused(address: str, shipped: Path) -
     Store(address, shipped=shipped).close()
     with _connected(address) as connection:
         connection.execute(update(revision_table).values(version_num=revision_name(REVISION + 1)))
-    with pytest.raises(StoreError, match=r"written by a newer Trimboard \(form 3, this one knows up to 2\); update"):
+    with pytest.raises(StoreError, match=r"written by a newer Trimboard \(form 4, this one knows up to 3\); update"):
         Store(address, shipped=shipped)
 
 
@@ -269,5 +269,5 @@ def test_a_new_database_holds_nothing(address: str, shipped: Path) -> None:
     store = Store(address, shipped=shipped)
     with store._database.reading() as connection:
         counts = [connection.scalar(select(func.count()).select_from(table)) for table in metadata.sorted_tables]
-    assert counts == [0] * 5
+    assert counts == [0] * 6
     store.close()

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
 from cache.store import own_store
 from compression.cli_results import add_results_commands
 from tests.cache.samples import make_record, make_spec
+from tests.commands import run_command
 
 FIRST, SECOND = make_record(), make_record(make_spec(level=None, data="bccd"), model="yolo26s")
 
 
 def run(*arguments: str) -> str:
-    """What a command writes to stdout."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(required=True)
-
-    def add(name: str, command: Callable[[argparse.Namespace, TextIO], None], text: str) -> argparse.ArgumentParser:
-        subparser = commands.add_parser(name, help=text)
-        subparser.set_defaults(command=command)
-        subparser.add_argument("--json", action="store_true")
-        return subparser
-
-    add_results_commands(add)
-    options, results = parser.parse_args(arguments), io.StringIO()
-    options.command(options, results)
-    return results.getvalue()
+    return run_command(add_results_commands, *arguments)
 
 
 @pytest.fixture

@@ -87,6 +87,22 @@ def test_an_export_is_known_by_its_checkpoint() -> None:
     assert "There is no model 'nowhere.pt'" in job.last_line()
     local.forget(job)
     assert local.exports_of(checkpoint) == []
+
+
+def test_a_ranking_is_asked_for_as_a_user_would_type_it() -> None:
+    arguments = local.detections_arguments(
+        Path("a.pt"), Path("b.pt"), "shapes", classes="", imgsz=320, head="e2e", conf=0.25
+    )
+    assert " ".join(arguments) == "detections a.pt b.pt --data shapes --imgsz 320 --head e2e --conf 0.25 --json"
+    of_some = local.detections_arguments(
+        Path("a.pt"), Path("b.pt"), "shapes", classes="disc,ring", imgsz=320, head="nms", conf=0.5
+    )
+    assert of_some[-3:] == ("--classes", "disc,ring", "--json")
+    job = local.start_detections(arguments)
+    assert local.start_detections(arguments) is job
+    assert _wait(job) == 2
+    assert "There is no checkpoint 'a.pt'" in job.last_line()
+    local.forget(job)
     assert not job.log_file.exists()
 
 

@@ -42,6 +42,46 @@ def refusal(made: Planner, target: Target) -> str:
     return sentence
 
 
+# Steps
+
+
+@pytest.mark.parametrize("align", [16, 32])
+@pytest.mark.parametrize("name", ["yolo26n", "yolo26s", "yolo11s", "yolov8n"])
+def test_counts_are_multiples_of_the_block_and_both_targets_are_met(name: str, align: int) -> None:
+    made_by = Planner(original(name), 640, align=align)
+    for level in (1, 5):
+        target = target_of(level)
+        made = made_by.plan(target)
+        assert parts(made) == pytest.approx((target.gflops_kept, target.params_kept), abs=0.005)
+        assert made.warnings == ()
+        n_cut = 0
+        for group, channels in zip(made_by.trace.groups, made.kept, strict=True):
+            if len(channels) < group.width:
+                n_cut += 1
+                # The largest block of which the layer is made up and at least two fit in.
+                block = max(step for step in (1, 2, 4, 8, 16, 32) if step <= align and group.width % step == 0)
+                assert len(channels) % min(block, group.width // 2) == 0
+                assert len(channels) >= group.width / 8
+        assert n_cut >= 3
+
+
+@pytest.mark.parametrize("align", [1, 4, 8])
+def test_finer_steps_are_kept_to_where_an_eighth_of_the_layer_is_more(align: int) -> None:
+    made_by = Planner(original("yolo26n"), 64, align=align)
+    made = made_by.plan(DEEP)
+    removed = [
+        (group.width, group.width - len(kept)) for group, kept in zip(made_by.trace.groups, made.kept, strict=True)
+    ]
+    wide = [gone for width, gone in removed if width >= 64]
+    assert all(gone % align == 0 for gone in wide)
+    assert any(gone % (2 * align) for gone in wide), "no coarser step is kept to by chance"
+
+
+def test_eights_are_what_was_done_before_there_was_a_choice() -> None:
+    one, two = plan("yolo26n", LEVEL_5), Planner(original("yolo26n"), 64, align=8).plan(LEVEL_5)
+    assert all(np.array_equal(a, b) for a, b in zip(one.kept, two.kept, strict=True))
+
+
 # Targets that can be met
 
 

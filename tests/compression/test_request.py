@@ -27,16 +27,17 @@ REQUEST = RunRequest(
 def test_a_request_is_the_command_line_that_a_user_would_type() -> None:
     assert " ".join(REQUEST.arguments()) == (
         "yolo26n.yaml --data=shapes --level=3 --epochs=1 --patience=5 --imgsz=64 --batch=2 --seed=0 --recipe=plain "
-        "--criterion=obs --allocation=budget --recovery=least_squares --calibration-images=256 --steps=1 --device=cpu"
+        "--criterion=obs --allocation=budget --recovery=least_squares --calibration-images=256 --align=8 "
+        "--steps=1 --device=cpu"
     )
 
 
 def test_method_classes_and_head_are_part_of_it() -> None:
-    method = CutMethod(criterion="taylor", allocation="uniform", recovery="none", calibration_images=64)
+    method = CutMethod(criterion="taylor", allocation="uniform", recovery="none", calibration_images=64, align=16)
     request = replace(REQUEST, method=method, steps=3, classes="disc,-ring", head="nms", device="")
     assert request.arguments()[9:] == (
-        *("--criterion=taylor", "--allocation=uniform", "--recovery=none", "--calibration-images=64", "--steps=3"),
-        *("--classes=disc,-ring", "--head=nms"),
+        *("--criterion=taylor", "--allocation=uniform", "--recovery=none", "--calibration-images=64", "--align=16"),
+        *("--steps=3", "--classes=disc,-ring", "--head=nms"),
     )
 
 

@@ -145,6 +145,21 @@ def test_impossible_values_are_named(field: str, value: object) -> None:
     assert any(word in str(caught.value) for word in ("choose one of", "give a whole number"))
 
 
+@pytest.mark.parametrize("align", [0, 2, 7, 64, True, "16"])
+def test_steps_are_a_power_of_two_that_kernels_know(align: object) -> None:
+    with pytest.raises(
+        SpecError, match=rf"Steps of {align!r} channels are not possible; choose one of 1, 4, 8, 16, 32"
+    ):
+        replace(SPEC, align=align)  # type: ignore[arg-type]
+
+
+def test_results_of_before_there_was_a_choice_of_steps_keep_their_keys() -> None:
+    before = {name: value for name, value in SPEC.to_dict().items() if name != "align"}
+    assert RunSpec.from_dict(before) == SPEC
+    assert replace(SPEC, align=8).key == SPEC.key
+    assert replace(SPEC, align=16).key != SPEC.key
+
+
 def test_target_limits() -> None:
     assert Target(gflops_kept=0.2, params_kept=1.0).gflops_kept == 0.2
     with pytest.raises(SpecError, match=r"Keeping 0\.1 of the GFLOPs is not possible; give a part from 0\.2 to 1"):

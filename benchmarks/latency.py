@@ -1,0 +1,91 @@
+"""How much time a level saves beside how many GFLOPs, for each step that channels are removed in.
+
+    python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --align 8,16,32
+
+Prints a JSON list, one object for each backend and step: the latency ratio of level 5 to the original with its
+interval, the ratio of the deployed GFLOPs, and the first over the second. `compression.alignment` holds what came out.
+Use a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from compression.backends import Setting, why_not_here
+from compression.cut import prune
+from compression.jobs.local import write_progress
+from compression.latency import Timed, measure, opened
+from compression.levels import LEVELS
+from compression.spec import WITHOUT_IMAGES, BackendName
+
+LEVEL = LEVELS[-1]
+
+
+def cut_in_steps(model: str, imgsz: int, align: int, folder: Path) -> tuple[Timed, float]:
+    """The strongest level of a model, and what it keeps of the deployed GFLOPs."""
+    file = folder / f"steps-of-{align}.pt"
+    made = prune(model, out=file, level=LEVEL, imgsz=imgsz, method=replace(WITHOUT_IMAGES, align=align))
+    before, after = made.plan.before.gflops_deployed, made.plan.after.gflops_deployed
+    assert before
+    assert after
+    return opened(str(file)), after / before
+
+
+def compared(model: str, backend: BackendName, cuts: dict[int, tuple[Timed, float]], imgsz: int) -> list[Any]:
+    """One object for each step of channels.
+
+    Args:
+        model: the original.
+        backend: what runs it, in full precision on one thread.
+        cuts: by step, see `cut_in_steps`.
+        imgsz: side of the square input, pixels.
+    """
+    setting = Setting(backend=backend, precision="fp32", imgsz=imgsz, batch=1, threads=1, head="e2e")
+    records = measure([cut for cut, _ in cuts.values()], opened(model), setting, tell=write_progress)
+    return [
+        {
+            "backend": backend,
+            "version": record.spec.backend_version,
+            "machine": record.spec.machine,
+            "align": align,
+            "median_ms": record.median_ms,
+            "latency_ratio": record.ratio,
+            "interval": [record.ratio_low, record.ratio_high],
+            "gflops_ratio": kept,
+            "quotient": record.ratio / kept if record.ratio else None,
+        }
+        for record, (align, (_, kept)) in zip(records, cuts.items(), strict=True)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--backend", default="onnx,openvino")
+    parser.add_argument("--align", default="8,16,32")
+    arguments = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["TRIMBOARD_HOME"] = name
+        steps = [int(step) for step in arguments.align.split(",")]
+        cuts = {step: cut_in_steps(arguments.model, arguments.imgsz, step, Path(name)) for step in steps}
+        for backend in arguments.backend.split(","):
+            reason = why_not_here(backend)
+            if reason:
+                sys.stderr.write(f"{reason}\n")
+                continue
+            found += compared(arguments.model, backend, cuts, arguments.imgsz)
+    json.dump(found, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What one forward pass was measured to take, on which machine and by what: plain data, kept like results.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cache.record import RecordError
+from compression.spec import BackendName, HeadName, PrecisionName
+
+LATENCY_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencySpec:
+    """What was timed, and where; the key of the result.
+
+    Attributes:
+        weights_sha256: of the checkpoint.
+        reference_sha256: of the checkpoint it was timed in turn with, usually level 0; None where it was alone.
+        reference_precision: that this one computed in.
+        reference_imgsz: side of its input, pixels.
+        backend: what ran it.
+        precision: of the arithmetic.
+        imgsz: side of the square input, pixels.
+        batch: images a pass.
+        threads: of the processor; 0 where a GPU did the work.
+        head: whose predictions were computed.
+        calibration: fingerprint of the data set that an int8 file was calibrated on; empty for others.
+        machine: processor or GPU.
+        backend_version: of the package that ran it.
+    """
+
+    weights_sha256: str
+    reference_sha256: str | None
+    reference_precision: PrecisionName | None
+    reference_imgsz: int | None
+    backend: BackendName
+    precision: PrecisionName
+    imgsz: int
+    batch: int
+    threads: int
+    head: HeadName
+    calibration: str
+    machine: str
+    backend_version: str
+
+    @property
+    def key(self) -> str:
+        """Sha256 of all of it."""
+        decisive = {"version": LATENCY_VERSION, **asdict(self)}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRecord:
+    """Times of a forward pass: from a float32 image on the device to raw predictions.
+
+    Reading and scaling the image before it are out; so is non-maximum suppression after it where the head needs one.
+
+    Attributes:
+        spec: what was timed, and where.
+        model: label of the model.
+        level: 0 to 5; None for a custom target, or where nothing is known of the checkpoint.
+        median_ms: milliseconds a pass.
+        p95_ms: of which 95% of the passes stay below.
+        n_passes: that were timed.
+        ratio: median over that of the reference, as the passes took turns; None without a reference.
+        ratio_low: lower end of its 95% interval.
+        ratio_high: upper end.
+        peak_memory_mb: resident memory at its highest, of a process that does nothing else, less that before the model
+            was loaded; on a GPU what torch has allocated there.
+        size_bytes: of the file, or of the folder's files, that is deployed.
+        environment: versions and hardware, see `compression.environment`.
+        created: ISO 8601.
+    """
+
+    spec: LatencySpec
+    model: str
+    level: int | None
+    median_ms: float
+    p95_ms: float
+    n_passes: int
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    peak_memory_mb: float
+    size_bytes: int
+    environment: dict[str, str]
+    created: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain data, versioned."""
+        return {"version": LATENCY_VERSION, **asdict(self)}
+
+
+def parse_latency(text: str) -> LatencyRecord:
+    """The inverse of `to_dict`, from JSON.
+
+    Raises:
+        RecordError: the text is no record of this version.
+    """
+    try:
+        values = json.loads(text)
+        if values.pop("version") != LATENCY_VERSION:
+            raise ValueError("of another version")
+        return LatencyRecord(**{**values, "spec": LatencySpec(**values["spec"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RecordError(f"A stored latency cannot be read: {error}.") from error

@@ -1,0 +1,245 @@
+"""What runs a detector: torch, ONNX Runtime, OpenVINO, TensorRT or CUDA, one forward pass at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from ultralytics.nn.autobackend import AutoBackend
+
+from compression.detector import read_checkpoint
+from compression.environment import package_version
+from compression.errors import SpecError
+from compression.spec import BackendName, FormatName, HeadName, PrecisionName
+
+Pass = Callable[[], object]
+Images = NDArray[Any]
+
+# A pass takes as long for any values but denormal ones, which do not occur in images.
+_SEED = 0
+# After so many passes a backend holds all the memory that it will.
+_PASSES_FOR_MEMORY = 3
+MEGA = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What has to be known of a backend before it is asked to run.
+
+    Attributes:
+        format: of the file that it runs; None for the checkpoint itself.
+        package: that runs it, and whose version is noted.
+        module: by which that package is imported.
+        on_gpu: it needs one of NVIDIA's.
+        precisions: that it computes in.
+        remedy: how to get it.
+    """
+
+    format: FormatName | None
+    package: str
+    module: str
+    on_gpu: bool
+    precisions: tuple[PrecisionName, ...]
+    remedy: str
+
+
+_DEPLOY = "run: pip install 'trimboard[deploy]'"
+BACKENDS: dict[BackendName, Backend] = {
+    "torch": Backend(
+        format=None, package="torch", module="torch", on_gpu=False, precisions=("fp32",), remedy="install PyTorch"
+    ),
+    "onnx": Backend(
+        format="onnx",
+        package="onnxruntime",
+        module="onnxruntime",
+        on_gpu=False,
+        precisions=("fp32", "fp16", "int8"),
+        remedy=_DEPLOY,
+    ),
+    "openvino": Backend(
+        format="openvino",
+        package="openvino",
+        module="openvino",
+        on_gpu=False,
+        precisions=("fp32", "fp16", "int8"),
+        remedy=_DEPLOY,
+    ),
+    "tensorrt": Backend(
+        format="tensorrt",
+        package="tensorrt",
+        module="tensorrt",
+        on_gpu=True,
+        precisions=("fp32", "fp16", "int8"),
+        remedy="run on a machine with an NVIDIA GPU: pip install tensorrt",
+    ),
+    "cuda": Backend(
+        format=None,
+        package="torch",
+        module="torch",
+        on_gpu=True,
+        precisions=("fp32", "fp16"),
+        remedy="run on a machine with an NVIDIA GPU",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a backend is to run.
+
+    Attributes:
+        backend: which one.
+        precision: of the arithmetic.
+        imgsz: side of the square input, pixels.
+        batch: images a pass.
+        threads: of the processor; does not matter on a GPU.
+        head: whose predictions are computed.
+    """
+
+    backend: BackendName
+    precision: PrecisionName
+    imgsz: int
+    batch: int
+    threads: int
+    head: HeadName
+
+    def __post_init__(self) -> None:
+        for name, value in (("batch", self.batch), ("threads", self.threads)):
+            if value < 1:
+                raise SpecError(f"{name} {value} is not possible; give a whole number from 1 up.")
+        known = BACKENDS[self.backend].precisions
+        if self.precision not in known:
+            raise SpecError(
+                f"Backend {self.backend} does not compute in {self.precision}; choose one of {', '.join(known)}."
+            )
+
+
+def why_not_here(backend: BackendName) -> str:
+    """Why this machine cannot run a backend, and what would help, as one sentence; empty where it can."""
+    asked = BACKENDS[backend]
+    if importlib.util.find_spec(asked.module) is None:
+        return f"Backend {backend} is left out: {asked.package} is not installed; {asked.remedy}."
+    if asked.on_gpu and not torch.cuda.is_available():
+        return f"Backend {backend} is left out: this machine has no NVIDIA GPU that PyTorch can use; {asked.remedy}."
+    return ""
+
+
+def version_of(backend: BackendName) -> str:
+    """Version of the package that runs a backend."""
+    return package_version(BACKENDS[backend].package)
+
+
+def open_pass(place: Path, setting: Setting) -> Pass:
+    """Load a model, and give what runs it once on images that are in place; it returns when the work is done.
+
+    Args:
+        place: the checkpoint, or the exported file or folder, that the backend runs.
+        setting: how.
+
+    Raises:
+        ModelError: a checkpoint cannot be opened by the restricted loader.
+    """
+    return _OPENERS[setting.backend](place, setting)
+
+
+def _images(setting: Setting, dtype: type[np.float32] | type[np.float16]) -> Images:
+    """[B, 3, H, W] in [0, 1]."""
+    shape = (setting.batch, 3, setting.imgsz, setting.imgsz)
+    return np.random.default_rng(_SEED).random(shape, dtype=np.float32).astype(dtype)
+
+
+def _open_torch(place: Path, setting: Setting) -> Pass:
+    torch.set_num_threads(setting.threads)
+    run = _auto_backend(read_checkpoint(place)[0], setting, torch.device("cpu"))
+    images = torch.from_numpy(_images(setting, np.float32))
+    return lambda: run(images)
+
+
+def _open_cuda(place: Path, setting: Setting) -> Pass:
+    return _on_gpu(_auto_backend(read_checkpoint(place)[0], setting, torch.device("cuda:0")), setting)
+
+
+def _open_tensorrt(place: Path, setting: Setting) -> Pass:
+    return _on_gpu(_auto_backend(place, setting, torch.device("cuda:0")), setting)
+
+
+def _auto_backend(model: Any, setting: Setting, device: torch.device) -> Callable[[torch.Tensor], object]:
+    """The model as Ultralytics itself runs it: fused, with one head."""
+    fp16 = setting.precision == "fp16" and BACKENDS[setting.backend].format is None
+    return AutoBackend(model, device=device, fp16=fp16, verbose=False, end2end=setting.head == "e2e")
+
+
+def _on_gpu(run: Callable[[torch.Tensor], object], setting: Setting) -> Pass:
+    dtype = np.float16 if setting.precision == "fp16" and BACKENDS[setting.backend].format is None else np.float32
+    images = torch.from_numpy(_images(setting, dtype)).to("cuda:0")
+
+    def once() -> None:
+        run(images)
+        torch.cuda.synchronize()
+
+    return once
+
+
+def _open_onnx(place: Path, setting: Setting) -> Pass:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = setting.threads, 1
+    session = onnxruntime.InferenceSession(str(place), options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    images = _images(setting, np.float16 if entry.type == "tensor(float16)" else np.float32)
+    return lambda: session.run(None, {entry.name: images})
+
+
+def _open_openvino(place: Path, setting: Setting) -> Pass:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": setting.threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if setting.precision == "fp32":
+        # By itself OpenVINO computes in bfloat16 where the processor can.
+        options["INFERENCE_PRECISION_HINT"] = "f32"
+    (model,) = place.glob("*.xml")
+    request = openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
+    images = _images(setting, np.float32)
+    return lambda: request.infer({0: images})
+
+
+_OPENERS: dict[BackendName, Callable[[Path, Setting], Pass]] = {
+    "torch": _open_torch,
+    "onnx": _open_onnx,
+    "openvino": _open_openvino,
+    "tensorrt": _open_tensorrt,
+    "cuda": _open_cuda,
+}
+
+
+def peak_memory_mb(place: Path, setting: Setting) -> float:
+    """What a model takes of memory in this process, which must not have done anything like it before.
+
+    Args:
+        place: what the backend runs.
+        setting: how.
+
+    Returns:
+        Megabytes: the peak of the resident memory less what was resident with the packages imported; on a GPU the peak
+        of what torch allocated there.
+    """
+    importlib.import_module(BACKENDS[setting.backend].module)
+    before = psutil.Process().memory_info().rss
+    once = open_pass(place, setting)
+    for _ in range(_PASSES_FOR_MEMORY):
+        once()
+    if BACKENDS[setting.backend].on_gpu:
+        return torch.cuda.max_memory_allocated() / MEGA
+    # Linux counts in kibibytes, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before, 0) / MEGA

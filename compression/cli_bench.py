@@ -1,0 +1,112 @@
+"""The command that times checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO, get_args
+
+from compression.errors import SpecError
+from compression.jobs.local import write_progress
+from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName, PrecisionName
+
+if TYPE_CHECKING:
+    from cache.latency import LatencyRecord
+    from compression.latency import Timed
+
+Command = Callable[[argparse.Namespace, TextIO], None]
+Add = Callable[[str, Command, str], argparse.ArgumentParser]
+
+DEFAULT_BACKENDS = "torch,onnx,openvino"
+MEGA = 1e6
+
+
+def add_bench_command(add: Add) -> None:
+    """Add the command to the parser of all commands."""
+    bench = add("bench", _bench, "Time a forward pass, in turn with the original, on what runs it in the end.")
+    bench.add_argument(
+        "models", metavar="MODEL", nargs="+", help="path of a .pt, the beginning of a result's key, or a .yaml"
+    )
+    bench.add_argument("--against", metavar="MODEL", help="what ratios are against (default: the result's level 0)")
+    names = ", ".join(get_args(BackendName))
+    bench.add_argument("--backend", default=DEFAULT_BACKENDS, help=f"some of {names} (default: %(default)s)")
+    bench.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    bench.add_argument("--batch", type=int, default=1, help="images a pass (default: %(default)s)")
+    bench.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
+    bench.add_argument("--precision", default="fp32", choices=get_args(PrecisionName), help="default: %(default)s")
+    bench.add_argument("--head", choices=["e2e", "nms"], help="whose predictions (default: e2e where there is one)")
+    bench.add_argument("--data", help="data set whose training images calibrate int8")
+    bench.add_argument("--again", action="store_true", help="measure also what was measured here before")
+
+
+def _bench(options: argparse.Namespace, results: TextIO) -> None:
+    backends = [part.strip() for part in options.backend.split(",") if part.strip()]
+    unknown = [name for name in backends if name not in get_args(BackendName)]
+    if unknown or not backends:
+        raise SpecError(
+            f"There is no backend {', '.join(map(repr, unknown)) or repr(options.backend)}; "
+            f"choose some of {', '.join(get_args(BackendName))}."
+        )
+    from compression.backends import Setting, why_not_here
+    from compression.dataset import open_dataset
+    from compression.latency import INCLUDED, measure, opened, reference_of
+
+    subjects = [opened(text) for text in options.models]
+    reference = opened(options.against) if options.against else reference_of(subjects)
+    head: HeadName = options.head or ("e2e" if all(each.has_e2e_head for each in subjects) else "nms")
+    imgsz = options.imgsz or next((each.imgsz for each in subjects if each.imgsz), DEFAULT_IMGSZ)
+    dataset = open_dataset(options.data) if options.data else None
+    records: list[LatencyRecord] = []
+    reasons = []
+    for backend in backends:
+        setting = Setting(
+            backend=backend,
+            precision=options.precision,
+            imgsz=imgsz,
+            batch=options.batch,
+            threads=options.threads,
+            head=head,
+        )
+        reason = why_not_here(backend)
+        if reason:
+            reasons.append(reason)
+            continue
+        records += measure(subjects, reference, setting, dataset=dataset, again=options.again, tell=write_progress)
+    for reason in reasons:
+        sys.stderr.write(f"{reason}\n")
+    if not records:
+        raise SpecError("None of the backends can run on this machine.")
+    if options.json:
+        json.dump([record.to_dict() for record in records], results, indent=1)
+        results.write("\n")
+        return
+    _write(records, reference, results, INCLUDED)
+
+
+def _write(records: list[LatencyRecord], reference: Timed | None, results: TextIO, included: str) -> None:
+    import pandas as pd
+
+    results.write(f"{pd.DataFrame([_row(record) for record in records]).to_string(index=False, na_rep='-')}\n")
+    spec = records[0].spec
+    against = f"; ratio, with its 95% interval, against {reference.model}" if reference else ""
+    threads = f"{spec.threads} thread{'s' * (spec.threads != 1)}, " if spec.threads else ""
+    results.write(
+        f"{spec.imgsz} pixels, batch {spec.batch}, {threads}{spec.head} head, {spec.machine}{against}; {included}.\n"
+    )
+
+
+def _row(record: LatencyRecord) -> dict[str, Any]:
+    interval = f" ({record.ratio_low:.3f} to {record.ratio_high:.3f})" if record.ratio else ""
+    return {
+        "model": record.model,
+        "level": "-" if record.level is None else record.level,
+        "backend": f"{record.spec.backend} {record.spec.backend_version}",
+        "precision": record.spec.precision,
+        "median_ms": f"{record.median_ms:.2f}",
+        "p95_ms": f"{record.p95_ms:.2f}",
+        "ratio": f"{record.ratio:.3f}{interval}" if record.ratio else "-",
+        "memory_mb": f"{record.peak_memory_mb:.0f}",
+        "file_mb": f"{record.size_bytes / MEGA:.1f}",
+    }

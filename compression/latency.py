@@ -1,0 +1,253 @@
+"""Measured time of a forward pass, of several checkpoints in turn with one that the others are compared with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache.latency import LatencyRecord, LatencySpec
+from cache.record import Progress, RunRecord
+from cache.store import own_store
+from compression.backends import BACKENDS, Setting, open_pass, peak_memory_mb, version_of
+from compression.checkpoint import write_checkpoint
+from compression.dataset import Dataset
+from compression.detector import Detector, file_sha256, open_detector
+from compression.environment import describe_environment, processor
+from compression.errors import ModelError, TrimboardError
+from compression.export import export_checkpoint
+from compression.exported import export_path, exports_folder, size_of
+from compression.home import home
+from compression.jobs.local import python_process
+from compression.levels import ORIGINAL
+from compression.stored import checkpoint_of, find_checkpoint, original_of
+from compression.timing import TIMED_PASSES, ratio_of, take_turns
+
+# Rounds of turns: enough that the interval of a ratio is a percent or two on a machine that does little else.
+N_ROUNDS = 15
+INCLUDED = "forward pass only: reading and scaling the image, and non-maximum suppression, are not in it"
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A checkpoint whose passes are timed.
+
+    Attributes:
+        checkpoint: its file.
+        model: label.
+        level: 0 to 5; None for a custom target, or where nothing is known of it.
+        imgsz: that it was measured at, pixels; None where nothing is known of it.
+        has_e2e_head: whether it predicts end to end.
+        record: the result that it belongs to; None where nothing is known of it.
+    """
+
+    checkpoint: Path
+    model: str
+    level: int | None
+    imgsz: int | None
+    has_e2e_head: bool
+    record: RunRecord | None
+
+
+def opened(model: str) -> Timed:
+    """A checkpoint by its path or the beginning of its result's key, or an architecture, whose weights do not matter.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be opened.
+        SpecError: several results have a key that begins so.
+    """
+    if model.lower().endswith((".yaml", ".yml")):
+        detector = open_detector(model)
+        file = home() / "architectures" / f"{detector.label}.pt"
+        if not file.is_file():
+            write_checkpoint(detector.module, file, {})
+        return _timed(file, None, detector)
+    stored = find_checkpoint(model)
+    return _timed(stored.file, stored.record, open_detector(str(stored.file)))
+
+
+def _timed(file: Path, record: RunRecord | None, detector: Detector) -> Timed:
+    return Timed(
+        checkpoint=file,
+        model=record.model if record else detector.label,
+        level=record.level if record else None,
+        imgsz=record.imgsz if record else detector.info.get("imgsz"),
+        has_e2e_head=detector.has_e2e_head,
+        record=record,
+    )
+
+
+def reference_of(subjects: Sequence[Timed]) -> Timed | None:
+    """What to compare with: level 0 of the first result, else the first of several checkpoints, else nothing."""
+    first = subjects[0]
+    original = original_of(first.record) if first.record and first.level != ORIGINAL else None
+    if original is not None:
+        file = checkpoint_of(original)
+        return _timed(file, original, open_detector(str(file)))
+    return first if len(subjects) > 1 else None
+
+
+def measure(
+    subjects: Sequence[Timed],
+    reference: Timed | None,
+    setting: Setting,
+    *,
+    dataset: Dataset | None = None,
+    reference_setting: Setting | None = None,
+    n_rounds: int | None = None,
+    again: bool = False,
+    tell: Tell,
+) -> list[LatencyRecord]:
+    """Time checkpoints in turn, and store what was found.
+
+    Args:
+        subjects: each gets a record; what this machine has measured before is taken from the store.
+        reference: what ratios are against; it takes turns with the others. None gives times alone.
+        setting: backend, precision, sizes and threads.
+        dataset: whose training images an int8 file is calibrated on.
+        reference_setting: how the reference runs where it differs, for instance in full precision.
+        n_rounds: at least 2; N_ROUNDS where None.
+        again: measure also what is stored.
+        tell: receives the progress.
+
+    Raises:
+        TrimboardError: a checkpoint cannot be opened or exported.
+    """
+    of_reference = reference_setting or setting
+    specs = [_spec(subject, reference, setting, of_reference, dataset) for subject in subjects]
+    found = {} if again else {spec.key: record for spec in specs if (record := own_store().find_latency(spec.key))}
+    missing = [pair for pair in zip(subjects, specs, strict=True) if pair[1].key not in found]
+    if missing:
+        found |= _measured(missing, reference, setting, of_reference, dataset, n_rounds or N_ROUNDS, tell)
+    return [found[spec.key] for spec in specs]
+
+
+def _measured(
+    missing: Sequence[tuple[Timed, LatencySpec]],
+    reference: Timed | None,
+    setting: Setting,
+    of_reference: Setting,
+    dataset: Dataset | None,
+    n_rounds: int,
+    tell: Tell,
+) -> dict[str, LatencyRecord]:
+    """The latencies by key."""
+    places = [_deployed(subject, setting, dataset, tell) for subject, _ in missing]
+    settings = [setting] * len(places)
+    if reference:
+        places, settings = [*places, _deployed(reference, of_reference, dataset, tell)], [*settings, of_reference]
+    tell(Progress(stage=f"timing on {setting.backend}"))
+    passes = [open_pass(place, how) for place, how in zip(places, settings, strict=True)]
+    seconds = take_turns(passes, n_rounds=n_rounds)
+    records = {}
+    for (subject, spec), place, own in zip(missing, places, seconds, strict=False):
+        record = _record(subject, spec, place, setting, own, seconds[-1] if reference else None)
+        own_store().save_latency(record)
+        records[spec.key] = record
+    return records
+
+
+def _spec(
+    subject: Timed, reference: Timed | None, setting: Setting, of_reference: Setting, dataset: Dataset | None
+) -> LatencySpec:
+    on_gpu = BACKENDS[setting.backend].on_gpu
+    return LatencySpec(
+        weights_sha256=file_sha256(subject.checkpoint),
+        reference_sha256=file_sha256(reference.checkpoint) if reference else None,
+        reference_precision=of_reference.precision if reference else None,
+        reference_imgsz=of_reference.imgsz if reference else None,
+        calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
+        machine=torch.cuda.get_device_name() if on_gpu else processor(),
+        backend_version=version_of(setting.backend),
+        **{**asdict(setting), "threads": 0 if on_gpu else setting.threads},
+    )
+
+
+def _deployed(subject: Timed, setting: Setting, dataset: Dataset | None, tell: Tell) -> Path:
+    """The checkpoint, or the file that it was exported to."""
+    format_ = BACKENDS[setting.backend].format
+    if format_ is None:
+        return subject.checkpoint
+    sha256 = file_sha256(subject.checkpoint)
+    folder = exports_folder(f"{sha256}-{dataset.fingerprint}" if setting.precision == "int8" and dataset else sha256)
+    place = export_path(
+        folder,
+        subject.checkpoint.stem,
+        format_,
+        precision=setting.precision,
+        imgsz=setting.imgsz,
+        batch=setting.batch,
+        head=setting.head,
+    )
+    if not place.exists():
+        tell(Progress(stage=f"exporting {subject.model} to {format_}"))
+        export_checkpoint(
+            subject.checkpoint,
+            format_,
+            folder,
+            imgsz=setting.imgsz,
+            batch=setting.batch,
+            precision=setting.precision,
+            head=setting.head,
+            dataset=dataset,
+        )
+    return place
+
+
+def _record(
+    subject: Timed,
+    spec: LatencySpec,
+    place: Path,
+    setting: Setting,
+    seconds: NDArray[np.float64],
+    of_reference: NDArray[np.float64] | None,
+) -> LatencyRecord:
+    ratio = None if of_reference is None else ratio_of(seconds, of_reference)
+    return LatencyRecord(
+        spec=spec,
+        model=subject.model,
+        level=subject.level,
+        median_ms=1e3 * float(np.median(seconds)),
+        p95_ms=1e3 * float(np.percentile(seconds, 95)),
+        n_passes=seconds.shape[0] * TIMED_PASSES,
+        ratio=ratio.value if ratio else None,
+        ratio_low=ratio.low if ratio else None,
+        ratio_high=ratio.high if ratio else None,
+        peak_memory_mb=_peak_memory_mb(place, setting),
+        size_bytes=size_of(place),
+        environment=describe_environment("0" if BACKENDS[setting.backend].on_gpu else "cpu"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _peak_memory_mb(place: Path, setting: Setting) -> float:
+    """Measured in a process of its own, where nothing else holds memory."""
+    process = python_process(
+        "-m",
+        "compression.latency",
+        str(place),
+        json.dumps(asdict(setting)),
+        output=subprocess.PIPE,
+        errors=subprocess.DEVNULL,
+    )
+    written, _ = process.communicate()
+    if process.returncode:
+        raise ModelError(f"{str(place)!r} cannot be run on {setting.backend} in a process of its own.")
+    return float(written.split()[-1])
+
+
+if __name__ == "__main__":
+    try:
+        print(peak_memory_mb(Path(sys.argv[1]), Setting(**json.loads(sys.argv[2]))))
+    except TrimboardError as error:
+        sys.exit(str(error))

@@ -1,0 +1,251 @@
+"""Detections: an image as two models see it, side by side, and which images, classes and sizes lose most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from cache.record import RunRecord
+from cache.store import Store
+from compression.detection_changes import Comparison, compare
+from compression.detections import DEFAULT_CONF, Detection, detect
+from compression.errors import DatasetError, TrimboardError
+from compression.images import SUFFIXES
+from compression.labels import ValidationImages, validation_images
+from compression.spec import HeadName
+from pages.parts import frame
+from pages.parts.changes import boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
+from pages.parts.choices import BUILT_IN_DATA
+from pages.parts.chooser import Chosen, choose_series, tell_unknown
+from pages.parts.compared_levels import Level, levels_of, why_missing
+from pages.parts.conditions import DataSource, find_data, path_key, whole_name
+from pages.parts.gallery import RankingQuestion, show_gallery
+from pages.parts.picture_plot import draw_picture, legend_html
+from pages.parts.pictures import MAX_UPLOAD_MB, Picture, sample_picture, uploaded_picture, validation_picture
+from pages.parts.plots import CONFIG
+from pages.parts.results import open_store
+from pages.parts.runs import plain
+
+# The networks run once an image, at this confidence; the slider only filters.
+LOWEST_CONF = 0.05
+
+SAMPLE, FROM_DATA, UPLOAD = "Drawn sample", "Validation image", "Upload"
+# One image takes a moment on any processor, and a run on a GPU is not disturbed.
+DEVICE = "cpu"
+# Where images may come and go, the list of them is looked up again after so many seconds.
+LIST_FOR_S = 60.0
+
+
+def main() -> None:
+    """Draw the page."""
+    frame.begin("Detections")
+    st.title("What does it still see?")
+    st.markdown(
+        "One image, seen by two models: what the second one lost, what it newly finds, and which boxes moved. Below, "
+        "the images, classes and object sizes of the data set that lose most."
+    )
+    store, records = open_store()
+    chosen = choose_series(records)
+    pair = _choose_levels(store, chosen)
+    if pair is None:
+        return
+    source, problem = _find_data(chosen.data, records)
+    assert chosen.series is not None
+    record = chosen.series.any_record
+    picture = _choose_picture(chosen, source, problem, records)
+    if picture is not None:
+        _draw_comparison(*pair, picture, record.imgsz, record.head)
+    question = RankingQuestion(
+        before=pair[0],
+        after=pair[1],
+        source=source,
+        fingerprint=chosen.series.spec.data_fingerprint,
+        imgsz=record.imgsz,
+        head=record.head,
+    )
+    show_gallery(question, partial(_images_of, source), _look_at)
+
+
+def _choose_levels(store: Store, chosen: Chosen) -> tuple[Level, Level] | None:
+    """The two models to compare; None where fewer than two are here, which is said."""
+    levels = levels_of(chosen.series, partial(store.artifact_path, fetch=False))
+    missing = why_missing(levels.missing, shares_files=store.shares_files)
+    if len(levels.here) < 2:
+        what = f"{plain(chosen.model)} on {plain(chosen.data)}"
+        have = (
+            f"Only {levels.here[0].noun} of {what} can be looked through here"
+            if levels.here
+            else (f"No model of {what} can be looked through here")
+        )
+        st.info(f"{have}; two are needed. {missing or 'Measure its levels on Explore.'}", icon=":material/info:")
+        return None
+    by_label = {level.label: level for level in levels.here}
+    tell_unknown("first model", chosen.asked.get("before"), by_label)
+    tell_unknown("second model", chosen.asked.get("after"), by_label)
+    left, right, _ = st.columns([4, 4, 8])
+    before = left.selectbox("First model", list(by_label), 0, key="before", bind="query-params")
+    after = right.selectbox("Second model", list(by_label), levels.deepest, key="after", bind="query-params")
+    if missing:
+        st.caption(missing)
+    return by_label[before], by_label[after]
+
+
+def _find_data(data: str, records: Sequence[RunRecord]) -> tuple[DataSource | None, str]:
+    """Where the data set is, or why it is nowhere."""
+    given = str(st.session_state.get(path_key(data)) or "").strip()
+    try:
+        return find_data(data, given, [record for record in records if record.data == data]), ""
+    except DatasetError as error:
+        return None, str(error)
+
+
+def _choose_picture(
+    chosen: Chosen, source: DataSource | None, problem: str, records: Sequence[RunRecord]
+) -> Picture | None:
+    """The image to look at; None where there is none yet, which is said."""
+    kinds = [SAMPLE] * (chosen.data == BUILT_IN_DATA) + [FROM_DATA, UPLOAD]
+    _begin_with_address("source", kinds)
+    kind = st.segmented_control("Image", kinds, required=True, key="source")
+    _write_address("source", kind)
+    try:
+        if kind == SAMPLE:
+            return sample_picture()
+        if kind == UPLOAD:
+            return _upload()
+        if source is None:
+            _ask_for_path(chosen.data, problem, records)
+            return None
+        return _choose_validation_image(source, chosen.asked.get("image"))
+    except TrimboardError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return None
+
+
+def _upload() -> Picture | None:
+    file = st.file_uploader(
+        f"An image of yours, at most {MAX_UPLOAD_MB} MB; it stays on this machine",
+        type=list(SUFFIXES),
+        max_upload_size=MAX_UPLOAD_MB,
+        key="upload",
+    )
+    if file is None:
+        st.info("Choose a file to see what both models make of it.", icon=":material/image:")
+        return None
+    return uploaded_picture(file.name, file.getvalue())
+
+
+def _ask_for_path(data: str, problem: str, records: Sequence[RunRecord]) -> None:
+    st.info(plain(problem), icon=":material/folder_off:")
+    whole = whole_name(data, [record for record in records if record.data == data])
+    before = st.session_state.get(path_key(data))
+    path = st.text_input(f"Path of the data.yaml of {whole}", key=path_key(data), persist_state="session")
+    if path != before:
+        st.rerun()
+
+
+def _choose_validation_image(source: DataSource, asked: str | None) -> Picture:
+    images = _images_of(source)
+    tell_unknown("image", asked, images.pairs)
+    names = list(images.pairs)
+    _begin_with_address("image", names)
+    name = st.selectbox("Validation image", names, key="image")
+    _write_address("image", name)
+    return validation_picture(images, name)
+
+
+def _images_of(source: DataSource | None) -> ValidationImages:
+    if source is None:
+        raise DatasetError("The data set is not on this machine; give its path above.")
+    return _listed(source.argument, source.classes)
+
+
+@st.cache_data(
+    ttl=LIST_FOR_S, show_spinner="Looking up the validation images; the built-in ones are drawn on first use."
+)
+def _listed(data: str, classes: tuple[int, ...]) -> ValidationImages:
+    return validation_images(data, classes)
+
+
+def _look_at(name: str) -> None:
+    """Turn to an image of the data set."""
+    st.session_state["source"], st.session_state["image"] = FROM_DATA, name
+
+
+def _begin_with_address(key: str, options: Sequence[str]) -> None:
+    """Let a widget begin with what the address says, else with the first option.
+
+    Streamlit's own binding does not write into the address what was chosen elsewhere, by a click in the gallery, before
+    the widget was drawn for the first time.
+    """
+    asked = st.query_params.get(key)
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = asked if asked in options else options[0]
+
+
+def _write_address(key: str, value: str | None) -> None:
+    if value is not None:
+        st.query_params[key] = value
+
+
+@st.fragment
+def _draw_comparison(before: Level, after: Level, picture: Picture, imgsz: int, head: HeadName) -> None:
+    """Everything that follows the confidence."""
+    left, right = st.columns([5, 3], gap="large", vertical_alignment="bottom")
+    conf = left.slider(
+        "Confidence",
+        LOWEST_CONF,
+        0.95,
+        DEFAULT_CONF,
+        0.05,
+        key="conf",
+        bind="query-params",
+        help="Lower scores count as not seen.",
+    )
+    labels = picture.objects is not None and right.toggle("Labels", value=True, key="labels", bind="query-params")
+    try:
+        with st.spinner("Both models look at the image; the first time, PyTorch is loaded too."):
+            seen = [_seen(one.sha256, picture.sha256, imgsz, head, one, picture) for one in (before, after)]
+    except TrimboardError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    comparison = compare(seen[0], seen[1], conf=conf, objects=picture.objects)
+    st.markdown(
+        f"**{summary(comparison, before.noun, after.noun)}** {summary_of_labels(comparison, before.noun, after.noun)}"
+    )
+    drawn = [boxes_of(comparison, side, labels=labels) for side in ("before", "after")]
+    st.html(legend_html(kinds_drawn(*drawn)))
+    for column, level, boxes, side in zip(
+        st.columns(2, gap="medium"), (before, after), drawn, ("before", "after"), strict=True
+    ):
+        with column:
+            st.markdown(f"**{level.label}**, {plain(picture.name)}")
+            st.plotly_chart(draw_picture(picture.image, boxes), key=f"picture-{side}", config=CONFIG, width="stretch")
+    _draw_changes(comparison)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _seen(
+    checkpoint_sha256: str, picture_sha256: str, imgsz: int, head: HeadName, _level: Level, _picture: Picture
+) -> list[Detection]:
+    """All that a model sees at the lowest confidence; kept by the hashes of both."""
+    (found,) = detect(_level.checkpoint, [_picture.image], imgsz=imgsz, head=head, conf=LOWEST_CONF, device=DEVICE)
+    return found
+
+
+def _draw_changes(comparison: Comparison) -> None:
+    labelled = comparison.objects is not None
+    changed = comparison.of_kind("lost", "gained", "reclassified", "moved", "double")
+    kept = comparison.of_kind("kept")
+    if changed:
+        st.table(pd.DataFrame(change_rows(changed, labelled=labelled)), border="horizontal", hide_index=True)
+    elif kept:
+        st.caption("Both models see the same, and no box has moved.")
+    if kept:
+        with st.expander(f"{len(kept)} kept"):
+            st.table(pd.DataFrame(change_rows(kept, labelled=labelled)), border="horizontal", hide_index=True)
+
+
+main()
