@@ -23,8 +23,6 @@ class LatencySpec:
     Attributes:
         weights_sha256: of the checkpoint.
         reference_sha256: of the checkpoint it was timed in turn with, usually level 0; None where it was alone.
-        reference_precision: that this one computed in.
-        reference_imgsz: side of its input, pixels.
         backend: what ran it.
         precision: of the arithmetic.
         imgsz: side of the square input, pixels.
@@ -38,8 +36,6 @@ class LatencySpec:
 
     weights_sha256: str
     reference_sha256: str | None
-    reference_precision: PrecisionName | None
-    reference_imgsz: int | None
     backend: BackendName
     precision: PrecisionName
     imgsz: int

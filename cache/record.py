@@ -15,6 +15,9 @@ from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadN
 
 RECORD_VERSION = 1
 
+# The name of the model among a result's files.
+CHECKPOINT = "checkpoint"
+
 Provenance = Literal["measured", "published"]
 
 

@@ -28,7 +28,7 @@ from cache.engine import ADDRESS_VARIABLE, own_address
 from cache.latency import LatencyRecord, parse_latency
 from cache.published import load_published
 from cache.queue import RunQueue
-from cache.record import Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
+from cache.record import CHECKPOINT, Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
 from cache.shipped import SHIPPED, load_shipped
 from cache.summary import head_json, head_of, summary_line
 from cache.tables import latencies_table, plans_table, records_table, summaries_table
@@ -358,7 +358,7 @@ class Store:
             payloads = list(connection.scalars(query.order_by(latencies_table.c.created.desc())))
         return [record for record in map(_readable_latency, payloads) if record]
 
-    def artifact_path(self, record: RunRecord, name: str = "checkpoint", *, fetch: bool = True) -> Path | None:
+    def artifact_path(self, record: RunRecord, name: str = CHECKPOINT, *, fetch: bool = True) -> Path | None:
         """Where a file of a result lies on this machine.
 
         Args:

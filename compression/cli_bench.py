@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO, get_args
 
+from compression.commands import Add
 from compression.errors import SpecError
 from compression.jobs.local import write_progress
 from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName, PrecisionName
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from cache.latency import LatencyRecord
     from compression.latency import Timed
 
-Command = Callable[[argparse.Namespace, TextIO], None]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 DEFAULT_BACKENDS = "torch,onnx,openvino"
 MEGA = 1e6

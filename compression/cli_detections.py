@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from compression.commands import Add
 from compression.detection_ranking import SIZE_MEANING, DetectionRanking, RankRow
 from compression.detections import DEFAULT_CONF
-from compression.errors import ModelError, SpecError
+from compression.errors import SpecError
 from compression.spec import DEFAULT_IMGSZ, HeadName
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 MOST_PRINTED = 20
 # A survey tells its progress so many times, not at each image.
 N_TOLD = 100
-# Shorter beginnings of keys are more likely a mistyped path than a key.
-SHORTEST_PREFIX = 4
-
-Command = Callable[[argparse.Namespace, TextIO], None]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 
 def add_detections_command(add: Add) -> None:
@@ -52,13 +47,13 @@ def add_detections_command(add: Add) -> None:
 def _detections(options: argparse.Namespace, results: TextIO) -> None:
     if not 0 < options.conf < 1:
         raise SpecError(f"A confidence of {options.conf:g} is not possible; give a number between 0 and 1.")
-    files = [_checkpoint(text) for text in (options.before, options.after)]
     from compression.classes import class_subset, parse_subset
     from compression.dataset import open_dataset
     from compression.detection_survey import survey
     from compression.detector import open_detector
+    from compression.stored import find_checkpoint
 
-    before, after = (open_detector(str(file)) for file in files)
+    before, after = (open_detector(str(find_checkpoint(text).file)) for text in (options.before, options.after))
     dataset = open_dataset(options.data)
     classes = parse_subset(options.classes, dataset.names)
     ranking = survey(
@@ -77,31 +72,6 @@ def _detections(options: argparse.Namespace, results: TextIO) -> None:
         results.write("\n")
         return
     _write(ranking, results)
-
-
-def _checkpoint(text: str) -> Path:
-    """The checkpoint that a path or the beginning of a key stands for."""
-    file = Path(text).expanduser()
-    if file.is_file():
-        return file
-    from cache.store import own_store
-
-    store = own_store()
-    found = [one for one in store.heads() if one.provenance == "measured" and one.key.startswith(text)]
-    if len(text) < SHORTEST_PREFIX or not found:
-        raise ModelError(
-            f"There is no checkpoint {text!r}; give the path of a .pt, or at least {SHORTEST_PREFIX} characters of the "
-            f"key of a stored result, which `trimboard compare --csv FILE` lists."
-        )
-    if len(found) > 1:
-        raise SpecError(f"{len(found)} stored results have a key that begins with {text!r}; give more of it.")
-    checkpoint = store.artifact_path(found[0])
-    if checkpoint is None:
-        raise ModelError(
-            f"The checkpoint of result {text!r} is not on this machine; measure it again with `trimboard run --again`, "
-            f"or import it with `trimboard import-results`."
-        )
-    return checkpoint
 
 
 def _imgsz(asked: int | None, *detectors: Detector) -> int:

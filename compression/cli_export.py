@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -14,17 +13,13 @@ from pathlib import Path
 from typing import TextIO
 
 from cache.record import Progress
+from compression.commands import Add
 from compression.errors import ExportError, SpecError
 from compression.export_formats import FORMATS, parse_formats, parse_precisions
 from compression.exported import ExportRecord, describe_parity, snippet
 from compression.jobs.local import write_progress
 from compression.spec import DEFAULT_IMGSZ
-
-# What may be meant as the key of a result: shorter ones belong to several too often.
-KEY = re.compile(r"[0-9a-f]{4,64}")
-
-Command = Callable[[argparse.Namespace, TextIO], None]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
+from compression.stored import KEY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cache.record import ExecutorName
+from compression.commands import Add
 from compression.errors import SpecError
 from compression.request import RunRequest
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 # So much of a key tells a run from all others that anybody has.
 SHORT_KEY = 12
 RESUMABLE = ("failed", "cancelled", "interrupted")
-
-Command = Callable[[argparse.Namespace, TextIO], None]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 
 def queue_requests(requests: Sequence[RunRequest], executor: ExecutorName, *, as_json: bool, results: TextIO) -> None:

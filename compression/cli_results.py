@@ -6,18 +6,17 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from compression.commands import Add
 
 if TYPE_CHECKING:
     from cache.exchange import Exchanged
 
 # So much of a key tells a result from all others that anybody has.
 SHORT_KEY = 12
-
-Command = Callable[[argparse.Namespace, TextIO], None]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 
 def add_results_commands(add: Add) -> None:

@@ -20,7 +20,7 @@ from cache.store import own_store
 from compression.backends import BACKENDS, Setting, open_pass, peak_memory_mb, version_of
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
-from compression.detector import Detector, file_sha256, open_detector
+from compression.detector import open_detector
 from compression.environment import describe_environment, processor
 from compression.errors import ModelError, TrimboardError
 from compression.export import export_checkpoint
@@ -28,7 +28,7 @@ from compression.exported import export_path, exports_folder, size_of
 from compression.home import home
 from compression.jobs.local import python_process
 from compression.levels import ORIGINAL
-from compression.stored import checkpoint_of, find_checkpoint, original_of
+from compression.stored import KEY, checkpoint_of, find_checkpoint, original_of
 from compression.timing import TIMED_PASSES, ratio_of, take_turns
 
 # Rounds of turns: enough that the interval of a ratio is a percent or two on a machine that does little else.
@@ -44,6 +44,7 @@ class Timed:
 
     Attributes:
         checkpoint: its file.
+        sha256: of the file.
         model: label.
         level: 0 to 5; None for a custom target, or where nothing is known of it.
         imgsz: that it was measured at, pixels; None where nothing is known of it.
@@ -52,6 +53,7 @@ class Timed:
     """
 
     checkpoint: Path
+    sha256: str
     model: str
     level: int | None
     imgsz: int | None
@@ -60,7 +62,7 @@ class Timed:
 
 
 def opened(model: str) -> Timed:
-    """A checkpoint by its path or the beginning of its result's key, or an architecture, whose weights do not matter.
+    """A checkpoint by its path, its name or the beginning of its result's key; an architecture gets random weights.
 
     Raises:
         ModelError: there is no such model, or it cannot be opened.
@@ -71,14 +73,21 @@ def opened(model: str) -> Timed:
         file = home() / "architectures" / f"{detector.label}.pt"
         if not file.is_file():
             write_checkpoint(detector.module, file, {})
-        return _timed(file, None, detector)
+        return _timed(file, None)
+    if not Path(model).expanduser().is_file() and not KEY.fullmatch(model):
+        file_of_name = open_detector(model).file
+        assert file_of_name is not None
+        return _timed(file_of_name, None)
     stored = find_checkpoint(model)
-    return _timed(stored.file, stored.record, open_detector(str(stored.file)))
+    return _timed(stored.file, stored.record)
 
 
-def _timed(file: Path, record: RunRecord | None, detector: Detector) -> Timed:
+def _timed(file: Path, record: RunRecord | None) -> Timed:
+    detector = open_detector(str(file))
+    assert detector.weights_sha256 is not None
     return Timed(
         checkpoint=file,
+        sha256=detector.weights_sha256,
         model=record.model if record else detector.label,
         level=record.level if record else None,
         imgsz=record.imgsz if record else detector.info.get("imgsz"),
@@ -92,8 +101,7 @@ def reference_of(subjects: Sequence[Timed]) -> Timed | None:
     first = subjects[0]
     original = original_of(first.record) if first.record and first.level != ORIGINAL else None
     if original is not None:
-        file = checkpoint_of(original)
-        return _timed(file, original, open_detector(str(file)))
+        return _timed(checkpoint_of(original), original)
     return first if len(subjects) > 1 else None
 
 
@@ -103,7 +111,6 @@ def measure(
     setting: Setting,
     *,
     dataset: Dataset | None = None,
-    reference_setting: Setting | None = None,
     n_rounds: int | None = None,
     again: bool = False,
     tell: Tell,
@@ -115,7 +122,6 @@ def measure(
         reference: what ratios are against; it takes turns with the others. None gives times alone.
         setting: backend, precision, sizes and threads.
         dataset: whose training images an int8 file is calibrated on.
-        reference_setting: how the reference runs where it differs, for instance in full precision.
         n_rounds: at least 2; N_ROUNDS where None.
         again: measure also what is stored.
         tell: receives the progress.
@@ -123,12 +129,11 @@ def measure(
     Raises:
         TrimboardError: a checkpoint cannot be opened or exported.
     """
-    of_reference = reference_setting or setting
-    specs = [_spec(subject, reference, setting, of_reference, dataset) for subject in subjects]
+    specs = [_spec(subject, reference, setting, dataset) for subject in subjects]
     found = {} if again else {spec.key: record for spec in specs if (record := own_store().find_latency(spec.key))}
     missing = [pair for pair in zip(subjects, specs, strict=True) if pair[1].key not in found]
     if missing:
-        found |= _measured(missing, reference, setting, of_reference, dataset, n_rounds or N_ROUNDS, tell)
+        found |= _measured(missing, reference, setting, dataset, n_rounds or N_ROUNDS, tell)
     return [found[spec.key] for spec in specs]
 
 
@@ -136,18 +141,16 @@ def _measured(
     missing: Sequence[tuple[Timed, LatencySpec]],
     reference: Timed | None,
     setting: Setting,
-    of_reference: Setting,
     dataset: Dataset | None,
     n_rounds: int,
     tell: Tell,
 ) -> dict[str, LatencyRecord]:
     """The latencies by key."""
     places = [_deployed(subject, setting, dataset, tell) for subject, _ in missing]
-    settings = [setting] * len(places)
     if reference:
-        places, settings = [*places, _deployed(reference, of_reference, dataset, tell)], [*settings, of_reference]
+        places.append(_deployed(reference, setting, dataset, tell))
     tell(Progress(stage=f"timing on {setting.backend}"))
-    passes = [open_pass(place, how) for place, how in zip(places, settings, strict=True)]
+    passes = [open_pass(place, setting) for place in places]
     seconds = take_turns(passes, n_rounds=n_rounds)
     records = {}
     for (subject, spec), place, own in zip(missing, places, seconds, strict=False):
@@ -157,15 +160,11 @@ def _measured(
     return records
 
 
-def _spec(
-    subject: Timed, reference: Timed | None, setting: Setting, of_reference: Setting, dataset: Dataset | None
-) -> LatencySpec:
+def _spec(subject: Timed, reference: Timed | None, setting: Setting, dataset: Dataset | None) -> LatencySpec:
     on_gpu = BACKENDS[setting.backend].on_gpu
     return LatencySpec(
-        weights_sha256=file_sha256(subject.checkpoint),
-        reference_sha256=file_sha256(reference.checkpoint) if reference else None,
-        reference_precision=of_reference.precision if reference else None,
-        reference_imgsz=of_reference.imgsz if reference else None,
+        weights_sha256=subject.sha256,
+        reference_sha256=reference.sha256 if reference else None,
         calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
         machine=torch.cuda.get_device_name() if on_gpu else processor(),
         backend_version=version_of(setting.backend),
@@ -178,8 +177,8 @@ def _deployed(subject: Timed, setting: Setting, dataset: Dataset | None, tell: T
     format_ = BACKENDS[setting.backend].format
     if format_ is None:
         return subject.checkpoint
-    sha256 = file_sha256(subject.checkpoint)
-    folder = exports_folder(f"{sha256}-{dataset.fingerprint}" if setting.precision == "int8" and dataset else sha256)
+    calibrated = f"-{dataset.fingerprint}" if setting.precision == "int8" and dataset else ""
+    folder = exports_folder(f"{subject.sha256}{calibrated}")
     place = export_path(
         folder,
         subject.checkpoint.stem,

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from cache.database import StoreError
-from cache.record import Artifact, EpochRow, Metrics, Progress, RunRecord
+from cache.record import CHECKPOINT, Artifact, EpochRow, Metrics, Progress, RunRecord
 from cache.store import own_store
 from compression.checkpoint import checkpoint_info, write_checkpoint
 from compression.classes import class_subset, keep_classes, parse_subset
@@ -49,7 +49,6 @@ from compression.spec import (
     Target,
 )
 
-CHECKPOINT = "checkpoint"
 INTERRUPTED_BY_HAND = "Interrupted. Resume the run: it goes on from its last whole epoch."
 TRAINING = "training the original"
 

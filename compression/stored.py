@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.record import RunRecord
+from cache.record import CHECKPOINT, RunRecord
 from cache.store import own_store
 from compression.errors import ModelError, SpecError
 from compression.levels import ORIGINAL
 
-CHECKPOINT = "checkpoint"
-# Shorter beginnings of keys are more likely a mistyped path than a key.
+# Shorter beginnings of keys are more likely a mistyped path than a key, or belong to several.
 SHORTEST_PREFIX = 4
+KEY = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},64}}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
-from typing import TextIO
 
-Command = Callable[[argparse.Namespace, TextIO], None]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
+from compression.commands import Add, Command
 
 
 def run_command(add_commands: Callable[[Add], None], *arguments: str) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from cache.record import RunRecord
+from cache.record import CHECKPOINT, RunRecord
 from compression.levels import LEVELS, ORIGINAL
 from compression.models import model_label, weights_file
 from pages.parts.run_cards import cut_in_words
-from pages.parts.series import CHECKPOINT, Series
+from pages.parts.series import Series
 
 ORIGINAL_LABEL = "Original"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.record import RunRecord
+from cache.record import CHECKPOINT, RunRecord
 from pages.parts.choices import choices_of
-from pages.parts.series import CHECKPOINT, Series, series_of
+from pages.parts.series import Series, series_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cache.record import RunRecord
+from cache.record import CHECKPOINT, RunRecord
 from compression.levels import LEVELS, ORIGINAL
 from compression.spec import RunSpec
 from pages.parts.methods import DEFAULT_METHOD, method_label
 
-CHECKPOINT = "checkpoint"
 ORIGINAL_ONLY = "original only"
 
 

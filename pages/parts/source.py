@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.record import RunRecord
+from cache.record import CHECKPOINT, RunRecord
 from compression.levels import ORIGINAL
-from pages.parts.series import CHECKPOINT, Series
+from pages.parts.series import Series
 
 
 @dataclass(frozen=True, kw_only=True)

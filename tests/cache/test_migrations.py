@@ -197,6 +197,24 @@ def test_processes_that_open_an_old_database_at_once_do_not_clash(
         assert (opener.returncode, output) == (0, "2\n"), errors
 
 
+def test_lines_of_a_form_2_are_written_again_and_what_cannot_be_read_is_counted(address: str, shipped: Path) -> None:
+    """A line of form 2 knew nothing of the steps of channels."""
+    store = Store(address, shipped=shipped)
+    for record in (RECORD, OTHER):
+        store.save(record)
+    store.close()
+    with _connected(address) as connection:
+        connection.execute(text("DROP TABLE latencies"))
+        connection.execute(text("UPDATE summaries SET line = 'old'"))
+        connection.execute(update(records_table).where(records_table.c.key == OTHER.key).values(payload=BAD))
+        connection.execute(update(revision_table).values(version_num=revision_name(2)))
+    store = Store(address, shipped=shipped)
+    pd.testing.assert_frame_equal(store.table(), comparison([RECORD]))
+    assert store.unreadable() == 1
+    assert store.find_latency("k") is None
+    store.close()
+
+
 def test_a_migration_that_fails_leaves_the_old_database(
     old: str, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,7 +208,9 @@ def test_unknown_option_points_to_help() -> None:
     assert done.stderr == "trimboard: unrecognized arguments: --depth 3; see trimboard --help.\n"
 
 
-@pytest.mark.parametrize("command", ["models", "datasets", "plan", "prune", "run", "evaluate", "compare"])
+@pytest.mark.parametrize(
+    "command", ["models", "datasets", "plan", "prune", "run", "evaluate", "compare", "bench", "export", "detections"]
+)
 def test_every_command_has_help_and_stands_in_the_readme(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])

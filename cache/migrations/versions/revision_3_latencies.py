@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from cache.record import parse_record
+from cache.record import RecordError, parse_record
 from cache.summary import summary_line
 
 revision = "trimboard_3"
@@ -35,5 +35,11 @@ def _write_lines_again() -> None:
     for start in range(0, len(keys), BATCH):
         chosen = records.c.key.in_(keys[start : start + BATCH])
         for row in connection.execute(sa.select(records).where(chosen)).all():
-            line = summary_line(parse_record(row.payload))
-            connection.execute(sa.update(summaries).where(summaries.c.key == row.key).values(line=line))
+            own = summaries.c.key == row.key
+            try:
+                line = summary_line(parse_record(row.payload))
+            except RecordError:
+                # Without a line it is counted as what cannot be read.
+                connection.execute(sa.delete(summaries).where(own))
+                continue
+            connection.execute(sa.update(summaries).where(own).values(line=line))
