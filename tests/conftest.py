@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,12 @@ def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests never write into a database or a bucket that the developer works with."""
     monkeypatch.delenv("TRIMBOARD_DB", raising=False)
     monkeypatch.delenv("TRIMBOARD_ARTIFACTS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is tested leaves itself behind as the program, and every process that is started would run it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")
