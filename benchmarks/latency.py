@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def main() -> None:
     parser.add_argument("--align", default="8,16,32")
     arguments = parser.parse_args()
     found = []
-    with tempfile.TemporaryDirectory() as name:
+    # Ultralytics tells of each export.
+    with tempfile.TemporaryDirectory() as name, redirect_stdout(sys.stderr):
         os.environ["TRIMBOARD_HOME"] = name
         steps = [int(step) for step in arguments.align.split(",")]
         cuts = {step: cut_in_steps(arguments.model, arguments.imgsz, step, Path(name)) for step in steps}
