@@ -76,7 +76,10 @@ def test_runs_are_followed_reordered_cancelled_and_resumed(
         expect(over.filter(has_text="level 2")).to_contain_text("Done")
         cancelled.get_by_role("button", name="Resume").click()
         expect(at_work.get_by_text("mine on tiny-shapes, level 1")).to_be_visible()
+        # The card that was there before is gone first: what is awaited next must not be read from it.
+        expect(over).to_have_count(2)
         at_work.get_by_role("button", name="Cancel").click()
+        expect(over).to_have_count(3)
         expect(cancelled).to_contain_text("Cancelled")
         cancelled.get_by_role("button", name="Remove").click()
         expect(over).to_have_count(2)
