@@ -6,6 +6,7 @@ import streamlit as st
 
 from cache.comparison import published_table, to_csv
 from cache.record import CHECKPOINT, RunRecord
+from cache.series import Series
 from cache.store import Store
 from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
@@ -33,7 +34,6 @@ from pages.parts.planning import show_planning
 from pages.parts.plots import CONFIG, draw_heatmap, draw_tradeoff
 from pages.parts.results import open_store
 from pages.parts.runs import show_runs
-from pages.parts.series import Series
 from pages.parts.tradeoff import focus, tradeoff
 from pages.parts.view import View, view_of
 

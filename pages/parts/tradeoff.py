@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cache.record import Costs, Metrics, RunRecord
+from cache.series import Series, method_label
+from cache.siblings import Neighbours
 from compression.levels import ORIGINAL
-from compression.models import CATALOG
 from pages.parts import formats
-from pages.parts.methods import method_label
 from pages.parts.outcome import COST_LABELS, METRIC_LABELS, CostName, MetricName
-from pages.parts.series import Series
 
 # A target that keeps everything: what the fine-tuning alone does to the original.
 UNCUT = "uncut"
@@ -81,85 +80,6 @@ class Range:
 
     x: tuple[float, float]
     y: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Neighbours:
-    """Records that a series is compared with: same family, data, image size and head.
-
-    Attributes:
-        siblings: measured originals, one an architecture.
-        siblings_published: published originals.
-        published: published compressed models of the same architecture.
-        left_out: published results under other conditions, which no axis can compare; a sentence, empty if none.
-    """
-
-    siblings: tuple[RunRecord, ...] = ()
-    siblings_published: tuple[RunRecord, ...] = ()
-    published: tuple[RunRecord, ...] = ()
-    left_out: str = ""
-
-
-def neighbours_of(architecture: str, series: Series | None, on_same_data: Iterable[RunRecord]) -> Neighbours:
-    """Pick what stands beside a series.
-
-    Args:
-        architecture: catalog name of the chosen model's architecture.
-        series: the chosen measured series, which fixes image size and head; None if nothing is measured, then the
-            conditions are those of the published results.
-        on_same_data: all records on the chosen data set.
-    """
-    family = [record for record in on_same_data if _family(record.architecture) == _family(architecture)]
-    published = [record for record in family if record.provenance == "published"]
-    conditions = _conditions(architecture, series, published)
-    alike = [record for record in published if (record.imgsz, record.head) == conditions]
-    return Neighbours(
-        siblings=_measured_siblings(series, family),
-        siblings_published=_by_cost(record for record in alike if record.level == ORIGINAL),
-        published=tuple(record for record in alike if record.level != ORIGINAL and record.architecture == architecture),
-        left_out=_left_out(published, conditions),
-    )
-
-
-def _family(architecture: str) -> str:
-    """Architectures of the catalog differ within a family in size only; any other has no siblings but itself."""
-    return CATALOG.get(architecture, architecture)
-
-
-def _conditions(architecture: str, series: Series | None, published: list[RunRecord]) -> tuple[int, str] | None:
-    """Image size and head that decide which results are comparable."""
-    if series is not None:
-        return series.any_record.imgsz, series.any_record.head
-    compressed = [record for record in published if record.level != ORIGINAL and record.architecture == architecture]
-    ranked = compressed or sorted(published, key=lambda record: record.head)
-    return (ranked[0].imgsz, ranked[0].head) if ranked else None
-
-
-def _left_out(published: list[RunRecord], conditions: tuple[int, str] | None) -> str:
-    sizes = sorted({record.imgsz for record in published})
-    if conditions is None or not sizes or conditions[0] in sizes:
-        return ""
-    written = ", ".join(str(size) for size in sizes)
-    return f"Published results at {written} px are not drawn: this series was measured at {conditions[0]} px."
-
-
-def _measured_siblings(series: Series | None, family: list[RunRecord]) -> tuple[RunRecord, ...]:
-    if series is None:
-        return ()
-    mine, spec = series.any_record, series.spec
-    newest: dict[str, RunRecord] = {}
-    for record in sorted(family, key=lambda record: record.created):
-        alike = record.spec is not None and record.spec.data_fingerprint == spec.data_fingerprint
-        if alike and record.level == ORIGINAL and (record.imgsz, record.head) == (mine.imgsz, mine.head):
-            newest[record.architecture] = record
-    if ORIGINAL in series.levels:
-        newest[mine.architecture] = series.levels[ORIGINAL]
-    # A single model is no line; the series' own original is drawn as its level 0.
-    return _by_cost(newest.values()) if len(newest) > 1 else ()
-
-
-def _by_cost(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    return tuple(sorted(records, key=lambda record: record.costs.gflops or 0.0))
 
 
 def tradeoff(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from cache.record import Costs, PlanRecord, RunRecord
+from cache.series import Series
+from cache.siblings import Neighbours, neighbours_of
 from cache.store import Store
 from compression.errors import DatasetError
 from compression.levels import LEVELS
@@ -15,9 +17,7 @@ from pages.parts.conditions import find_data, image_size, launch_options, plan_q
 from pages.parts.launch import LaunchOptions
 from pages.parts.planning import PlanQuestion, find_plans
 from pages.parts.progress import Subject
-from pages.parts.series import Series
 from pages.parts.source import original_checkpoint, source_of
-from pages.parts.tradeoff import Neighbours, neighbours_of
 
 WITHOUT_WEIGHTS = (
     "The costs of this level cannot be planned, because the weights of this model are not on this machine. A run "

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cache.record import Metrics, RunRecord
+from cache.series import Series, series_of
+from cache.siblings import Neighbours, neighbours_of
 from compression.spec import Target
-from pages.parts.series import Series, series_of
-from pages.parts.tradeoff import Neighbours, focus, neighbours_of, tradeoff
+from pages.parts.tradeoff import focus, tradeoff
 from tests import factories
 
 
