@@ -98,9 +98,8 @@ def with_beside(table: pd.DataFrame, beside: Mapping[str, Mapping[str, Cell]]) -
         beside: cells by key of the result.
     """
     columns = {
-        name: pd.array(
-            [beside.get(key, {}).get(name) for key in table["key"]], dtype="Float64" if kind != "str" else kind
-        )
+        # Pandas' own numbers, since a column without any would else be one of objects.
+        name: pd.array([beside.get(key, {}).get(name) for key in table["key"]], dtype=kind.replace("float", "Float"))
         for name, kind in BESIDE_COLUMNS.items()
     }
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis="columns")

@@ -52,6 +52,13 @@ def judged(records: Sequence[RunRecord], latencies: Iterable[LatencyRecord], mod
     return [one for label, data in chosen for one in _judged_pair(label, data, on_data[data], latencies)]
 
 
+def beside_of(
+    records: Sequence[RunRecord], latencies: Iterable[LatencyRecord], model: str | None = None
+) -> dict[str, dict[str, Cell]]:
+    """The cells of BESIDE_COLUMNS by key of the result; see `judged`."""
+    return {key: cells for one in judged(records, latencies, model) for key, cells in one.beside.items()}
+
+
 def times_of_series(same_conditions: Sequence[Series], latencies: Iterable[LatencyRecord]) -> Times:
     """Times of whatever can be compared with the original of a series, as ratios to it."""
     record = same_conditions[0].any_record

@@ -131,4 +131,5 @@ def by_cut(same_conditions: Sequence[Series]) -> dict[str, list[RunRecord]]:
     for record in (record for series in same_conditions for record in series.compressed):
         if record.spec is not None and not is_uncut(record):
             groups[cut_in_words(record.spec)].append(record)
-    return dict(groups)
+    # The mildest cut first.
+    return dict(sorted(groups.items(), key=lambda item: -(item[1][0].costs.gflops or 0)))

@@ -28,12 +28,17 @@ class Setting:
     @property
     def label(self) -> str:
         """In a few words: "onnx 1.23, fp32, 1 thread, AMD EPYC"; the batch is told where it is not 1."""
+        return f"{self.without_machine}, {self.machine}"
+
+    @property
+    def without_machine(self) -> str:
+        """The same for readers who know the machine."""
         parts = [f"{self.backend} {self.backend_version}", self.precision]
         if self.batch != 1:
             parts.append(f"batch {self.batch}")
         if self.threads:
             parts.append(f"{self.threads} thread{'s' * (self.threads != 1)}")
-        return ", ".join([*parts, self.machine])
+        return ", ".join(parts)
 
 
 # Setting -> hash of the checkpoint -> its time.
