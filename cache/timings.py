@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from cache.latency import LatencyRecord, LatencySpec
 from cache.record import RunRecord
@@ -57,7 +57,7 @@ LATENCY_COLUMNS = {
 
 def setting_of(spec: LatencySpec) -> Setting:
     """What a time shares with those that it can be compared with."""
-    return Setting(**{name: getattr(spec, name) for name in Setting.__dataclass_fields__})
+    return Setting(**{field.name: getattr(spec, field.name) for field in fields(Setting)})
 
 
 def times_of(latencies: Iterable[LatencyRecord], originals: Collection[str], *, imgsz: int, head: HeadName) -> Times:

@@ -13,7 +13,9 @@ from cache.latency import LatencyRecord
 from cache.record import RunRecord
 from cache.rivals import originals_of, smaller_siblings
 from cache.series import Series
+from cache.siblings import is_uncut
 from cache.timings import Setting, Times, setting_of
+from compression.levels import ORIGINAL
 
 # So much of a key tells a result from all others that anybody has.
 SHORT_KEY = 12
@@ -77,20 +79,16 @@ def bench_command(
         Empty where nothing is missing that could be timed on this machine.
     """
     smaller = [one for one in siblings if one.architecture in smaller_siblings(series.any_record.architecture)]
-    known = set.intersection(*map(set, times.values())) if times else set()
+    known = {sha256 for own in times.values() for sha256 in own}
     missing = [
         record.key[:SHORT_KEY]
         for record in [*series.compressed, *smaller]
-        if record.checkpoint_sha256 not in known and find_checkpoint(record)
+        if record.checkpoint_sha256 not in known and not is_uncut(record) and find_checkpoint(record)
     ]
-    original = series.levels.get(0)
-    if not missing:
-        return ""
-    if original is not None and find_checkpoint(original):
-        against = original.key[:SHORT_KEY]
-    elif Path(series.spec.model).is_file():
-        against = series.spec.model
-    else:
+    original = series.levels.get(ORIGINAL)
+    here = original is not None and find_checkpoint(original)
+    against = original.key[:SHORT_KEY] if original and here else series.spec.model
+    if not missing or not (here or Path(against).is_file()):
         return ""
     return shlex.join(["trimboard", "bench", *missing, "--against", against])
 
