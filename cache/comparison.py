@@ -97,12 +97,10 @@ def with_beside(table: pd.DataFrame, beside: Mapping[str, Mapping[str, Cell]]) -
         table: of `comparison`.
         beside: cells by key of the result.
     """
-    columns = {
-        # Pandas' own numbers, since a column without any would else be one of objects.
-        name: pd.array([beside.get(key, {}).get(name) for key in table["key"]], dtype=kind.replace("float", "Float"))
-        for name, kind in BESIDE_COLUMNS.items()
-    }
-    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis="columns")
+    cells = {name: [beside.get(key, {}).get(name) for key in table["key"]] for name in BESIDE_COLUMNS}
+    # A column of numbers without any would else be one of objects.
+    numbers = {name: kind for name, kind in BESIDE_COLUMNS.items() if kind != "str"}
+    return pd.concat([table, pd.DataFrame(cells, index=table.index).astype(numbers)], axis="columns")
 
 
 def published_table(record: RunRecord) -> pd.DataFrame:

@@ -151,7 +151,7 @@ def judge(
         if below:
             cheaper = max(below, key=lambda sibling: sibling.accuracy)
             line = _line(below[-1], known[len(below) :], level.costs[axis], axis)
-            shares = (Share(sibling=cheaper, part=1.0),)
+            shares: tuple[Share, ...] = (Share(sibling=cheaper, part=1.0),)
             if sum(share.part * share.sibling.accuracy for share in line) > cheaper.accuracy:
                 shares = line
             return Judgement(level=level, axis=axis, shares=shares, cheaper=cheaper, spread=spread)

@@ -108,10 +108,17 @@ def accuracies_of(records: Iterable[RunRecord]) -> tuple[float, ...]:
 
 
 def costs_of(record: RunRecord, times: Times) -> dict[Axis, float]:
-    """Costs of a result on all axes, as far as they are known."""
-    sha256 = record.checkpoint_sha256
-    ratios = {time_axis(setting): own[sha256].ratio for setting, own in times.items() if sha256 in own}
-    return {**{axis: ratio for axis, ratio in ratios.items() if ratio is not None}, **gflops_of(record.costs)}
+    """Costs of a result on all axes, as far as they are known.
+
+    A time that cannot be told from the original's is left out: by it a level would be as slow as the original, or not,
+    by chance.
+    """
+    ratios: dict[Axis, float] = {}
+    for setting, own in times.items():
+        time = own.get(record.checkpoint_sha256 or "")
+        if time and time.ratio and time.ratio_low and time.ratio_high and not time.ratio_low <= 1 <= time.ratio_high:
+            ratios[time_axis(setting)] = time.ratio
+    return {**ratios, **gflops_of(record.costs)}
 
 
 def time_axis(setting: Setting) -> Axis:

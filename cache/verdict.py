@@ -234,7 +234,7 @@ def _sureness(found: Judgement, rivals: Rivals, series: Series) -> str:
     else:
         said = [_ONE_SEED]
     if found.axis not in (DEPLOYED, TRAINING):
-        said.append(f"By measured {found.axis.name}.")
+        said.append(f"By measured {found.axis.name}; that times vary too is not in it.")
     if not found.published:
         said += _flattery(found.level, rivals, series)
     return " ".join(said)

@@ -252,7 +252,7 @@ def _draw_times(view: View, outcome: Outcome, plot: Callable[..., Tradeoff], by_
     assert view.series is not None
     st.subheader("Accuracy against measured time" if view.times else "Measured time", anchor=False)
     left, right = st.columns(2, gap="medium") if view.times else (None, st.container())
-    if left:
+    if left is not None:
         with left:
             setting = st.selectbox(
                 "Measured on", list(view.times), format_func=lambda one: one.label, key="timed-on", help=_TIMED_ON

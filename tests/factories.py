@@ -154,11 +154,10 @@ def plan(level: int = 3, **changes: Any) -> PlanRecord:
     return PlanRecord(**values)
 
 
-def original(model: str, scale: float, best: float, **changes: Any) -> RunRecord:
+def original(model: str, scale: float, best: float, /, **changes: Any) -> RunRecord:
     """The measured original of an architecture, as it was given; `changes` are fields of the spec."""
-    weights = {"weights_sha256": model.encode().hex().ljust(64, "0"), "epochs": 0}
-    own = spec(0, **{"model": f"{model}.pt", **weights, **changes})
-    return record(0, scale=scale, best=best, spec=own, model=model, architecture=model)
+    values = {"model": f"{model}.pt", "weights_sha256": sha256_of(model), "epochs": 0, **changes}
+    return record(0, scale=scale, best=best, spec=spec(0, **values), model=model, architecture=model)
 
 
 def cut_of(source: RunRecord, level: int, **changes: Any) -> RunRecord:

@@ -104,7 +104,8 @@ def test_the_original_is_timed_from_the_file_that_was_given(tmp_path: Path) -> N
     given = tmp_path / "my model.pt"
     given.write_bytes(b"x")
     level = factories.cut_of(factories.original("yolo26s", 4.0, 0.72, model=str(given)), 5)
-    uncut = replace(level.spec, level=None, target=Target(gflops_kept=1.0, params_kept=1.0))  # type: ignore[type-var]
-    (series,) = series_of([level, replace(level, level=None, spec=uncut, key="f" * 64)])  # type: ignore[arg-type]
+    assert level.spec is not None
+    uncut = replace(level.spec, level=None, target=Target(gflops_kept=1.0, params_kept=1.0))
+    (series,) = series_of([level, replace(level, level=None, spec=uncut, key="f" * 64)])
     command = bench_command(series, [], {}, lambda record: tmp_path)
     assert command == f"trimboard bench {level.key[:12]} --against '{given}'"
