@@ -278,7 +278,7 @@ def _only_pruning(level: Candidate, rivals: Rivals, series: Series) -> tuple[str
     """Text and sureness where no sibling is so small."""
     architecture = series.any_record.architecture
     smallest = [architecture, *smaller_siblings(architecture)][-1]
-    text = f"Only pruning goes there: no {CATALOG[architecture]} model is smaller than {smallest}."
+    text = f"Only pruning goes there: no {CATALOG[architecture].replace('yolo', 'YOLO')} is smaller than {smallest}."
     original = rivals.original
     axis = next((axis for axis in rivals.axes if axis in level.costs), None)
     if axis is None or not level.accuracies or not original.accuracies:

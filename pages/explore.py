@@ -243,7 +243,7 @@ def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         )
     if any(notes):
         st.caption(" ".join(filter(None, notes)))
-    if view.series is not None:
+    if view.series is not None and (view.times or outcome.record is not None):
         _draw_times(view, outcome, plot, data[0], whole)
 
 

@@ -29,7 +29,7 @@ class MeasuredTimes:
 
     Attributes:
         rows: one for each setting: what ran it, median, 95th percentile, ratio to the original with its interval.
-        line: the same in one line, of what was measured in turn with the original; empty if nothing was.
+        line: the newest of each backend in full precision, in turn with the original; empty if there is none.
         note: machines and what a time includes.
     """
 
@@ -52,13 +52,15 @@ def measured_times(record: RunRecord, latencies: Iterable[LatencyRecord], origin
             newest[setting_of(one.spec)] = one
     found = sorted(newest.items(), key=lambda item: item[1].created, reverse=True)
     machines = list(dict.fromkeys(setting.machine for setting, _ in found))
-    compared = [(setting, one) for setting, one in found if one.spec.reference_sha256 in originals]
+    by_backend: dict[str, LatencyRecord] = {}
+    for setting, one in found:
+        alike = (setting.imgsz, setting.head, setting.precision) == (record.imgsz, record.head, "fp32")
+        if alike and one.spec.reference_sha256 in originals:
+            by_backend.setdefault(setting.backend, one)
     return MeasuredTimes(
         rows=pd.DataFrame([_row(setting, one, record, originals, len(machines) > 1) for setting, one in found]),
         line="; ".join(
-            f"{setting.backend} {_ms(one.median_ms)}, {_ratio(one)} of the original's"
-            for setting, one in compared
-            if (setting.imgsz, setting.head) == (record.imgsz, record.head)
+            f"{backend} {_ms(one.median_ms)}, {_ratio(one)} of the original's" for backend, one in by_backend.items()
         ),
         note=f"{'; '.join(machines)}. {INCLUDED}" if found else "",
     )
@@ -111,7 +113,7 @@ def _row(
     head = [] if setting.head == record.head else [f"{setting.head} head"]
     ratio = "not timed"
     if found.spec.reference_sha256 in originals:
-        ratio = f"{_ratio(found)} ({found.ratio_low:.3f} to {found.ratio_high:.3f})"
+        ratio = _ratio(found)
     return {
         "Measured on": ", ".join([setting.label if several_machines else setting.without_machine, *size, *head]),
         "Median": _ms(found.median_ms),
@@ -121,8 +123,8 @@ def _row(
 
 
 def _ms(milliseconds: float) -> str:
-    return f"{milliseconds:.3g} ms"
+    return f"{milliseconds:.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
 
 
 def _ratio(found: LatencyRecord) -> str:
-    return f"{found.ratio:.3f}"
+    return f"{found.ratio:.3f} ({found.ratio_low:.3f} to {found.ratio_high:.3f})"

@@ -136,7 +136,7 @@ def test_the_smallest_model_has_no_sibling_to_take() -> None:
     (verdict,) = judged(SMALL, LARGE, factories.cut_of(SMALL, 5), model="yolo26n")
     assert (verdict.word, verdict.judgement) == ("none smaller", None)
     assert verdict.text == (
-        "Only pruning goes there: no yolo26 model is smaller than yolo26n. Level 5 has mAP50-95 0.560 at 1.06 deployed "
+        "Only pruning goes there: no YOLO26 is smaller than yolo26n. Level 5 has mAP50-95 0.560 at 1.06 deployed "
         "GFLOPs, the unpruned yolo26n 0.660: -10.0 points."
     )
     assert verdict.cells()["siblings_map50_95"] is None

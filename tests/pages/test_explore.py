@@ -350,7 +350,8 @@ def test_measured_times_of_a_level() -> None:
     page = _open(level="5")
     assert not page.exception
     assert any(
-        text.value == "**Measured time of a pass:** onnx 16 ms, 0.800 of the original's" for text in page.markdown
+        text.value == "**Measured time of a pass:** onnx 16 ms, 0.800 (0.790 to 0.810) of the original's"
+        for text in page.markdown
     )
     assert page.table[0].value["Original = 1"].tolist() == ["0.800 (0.790 to 0.810)"]
     assert page.selectbox(key="timed-on").options == ["onnx 1.2, fp32, 1 thread, a processor"]

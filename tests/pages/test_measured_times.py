@@ -48,7 +48,7 @@ def test_the_newest_time_of_each_setting_is_shown_with_its_ratio_to_the_original
             "Original = 1": "not timed",
         },
     ]
-    assert times.line == "onnx 16 ms, 0.800 of the original's"
+    assert times.line == "onnx 16 ms, 0.800 (0.790 to 0.810) of the original's"
     assert times.note.startswith("a processor. Forward pass only")
 
 
