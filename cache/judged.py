@@ -9,6 +9,7 @@ from cache.latency import LatencyRecord
 from cache.record import RunRecord
 from cache.rivals import originals_of
 from cache.series import Series, by_label, series_of
+from cache.siblings import rivals_among
 from cache.summary import Cell
 from cache.timings import LATENCY_COLUMNS, Times, latency_cells, times_of
 from cache.verdict import VERDICT_COLUMNS, Verdict, published_verdicts, verdicts_of
@@ -48,8 +49,11 @@ def judged(records: Sequence[RunRecord], latencies: Iterable[LatencyRecord], mod
     on_data: dict[str, list[RunRecord]] = {}
     for record in records:
         on_data.setdefault(record.data, []).append(record)
+    # A few of thousands, so that not each set of conditions goes through all.
+    rivals = {data: rivals_among(known) for data, known in on_data.items()}
     chosen = dict.fromkeys((record.model, record.data) for record in records if model in (None, record.model))
-    return [one for label, data in chosen for one in _judged_pair(label, data, on_data[data], latencies)]
+    mine = {(label, data): [one for one in on_data[data] if one.model == label] for label, data in chosen}
+    return [one for pair, own in mine.items() for one in _judged_pair(*pair, own, rivals[pair[1]], latencies)]
 
 
 def beside_of(
@@ -70,17 +74,18 @@ def checkpoints_of(records: Iterable[RunRecord]) -> Collection[str]:
     return {record.checkpoint_sha256 for record in records if record.checkpoint_sha256}
 
 
-def _judged_pair(model: str, data: str, on_data: list[RunRecord], latencies: list[LatencyRecord]) -> list[Judged]:
-    mine = [record for record in on_data if record.model == model]
+def _judged_pair(
+    model: str, data: str, mine: list[RunRecord], rivals: list[RunRecord], latencies: list[LatencyRecord]
+) -> list[Judged]:
     found = []
     for conditions, same in by_label(series_of(mine)).items():
         times = times_of_series(same, latencies)
-        verdicts = verdicts_of(same, on_data, times)
+        verdicts = verdicts_of(same, rivals, times)
         beside: dict[str, dict[str, Cell]] = {}
         for record in (record for series in same for record in (*series.levels.values(), *series.custom)):
             beside[record.key] = latency_cells(record, times)
         found.append(_judged(model, data, conditions, verdicts, beside))
-    published = published_verdicts(model, on_data) if any(one.provenance == "published" for one in mine) else []
+    published = published_verdicts(model, rivals) if any(one.provenance == "published" for one in mine) else []
     return [*found, *([_judged(model, data, "published", published, {})] if published else [])]
 
 

@@ -52,7 +52,7 @@ def rivals_of(same_conditions: Sequence[Series], on_same_data: Sequence[RunRecor
 
     Args:
         same_conditions: series that differ in their seed only.
-        on_same_data: all records on the data set.
+        on_same_data: all records on the data set, or those of them that `rivals_among` gives.
         times: of checkpoints, as ratios to the original.
     """
     series = same_conditions[0]

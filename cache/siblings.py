@@ -37,7 +37,9 @@ def neighbours_of(architecture: str, series: Series | None, on_same_data: Iterab
             conditions are those of the published results.
         on_same_data: all records on the chosen data set.
     """
-    family = [record for record in on_same_data if family_of(record.architecture) == family_of(architecture)]
+    family = [
+        record for record in rivals_among(on_same_data) if family_of(record.architecture) == family_of(architecture)
+    ]
     published = [record for record in family if record.provenance == "published"]
     conditions = _conditions(architecture, series, published)
     alike = [record for record in published if (record.imgsz, record.head) == conditions]
@@ -47,6 +49,20 @@ def neighbours_of(architecture: str, series: Series | None, on_same_data: Iterab
         published=tuple(record for record in alike if record.level != ORIGINAL and record.architecture == architecture),
         left_out=_left_out(published, conditions),
     )
+
+
+def rivals_among(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """What series can be compared with: originals, also fine-tuned ones, and publications.
+
+    What was cut and then given to another run as its model is an original to that run only, and is left out.
+    """
+    records = list(records)
+    cut = {record.checkpoint_sha256 for record in records if record.level != ORIGINAL and not is_uncut(record)} - {None}
+
+    def is_original(record: RunRecord) -> bool:
+        return record.level == ORIGINAL and (record.spec is None or record.spec.weights_sha256 not in cut)
+
+    return [one for one in records if one.provenance == "published" or is_uncut(one) or is_original(one)]
 
 
 def family_of(architecture: str) -> str:
@@ -75,14 +91,12 @@ def _measured_siblings(series: Series | None, family: list[RunRecord]) -> tuple[
     if series is None:
         return ()
     mine, spec = series.any_record, series.spec
-    # What was cut and then given to another run as its model is an original to that run only.
-    cut = {record.checkpoint_sha256 for record in family if record.level != ORIGINAL}
     newest: dict[str, RunRecord] = {}
     for record in sorted(family, key=lambda record: record.created):
         if record.spec is None or record.spec.data_fingerprint != spec.data_fingerprint:
             continue
         alike = record.level == ORIGINAL and (record.imgsz, record.head) == (mine.imgsz, mine.head)
-        if alike and (record.spec.weights_sha256 or "") not in cut:
+        if alike:
             newest[record.architecture] = record
     if ORIGINAL in series.levels:
         newest[mine.architecture] = series.levels[ORIGINAL]

@@ -93,7 +93,7 @@ def verdicts_of(
 
     Args:
         same_conditions: series that differ in their seed only; the first one that has a level gives its costs.
-        on_same_data: all records on the data set.
+        on_same_data: all records on the data set, or those of them that `rivals_among` gives.
         times: of checkpoints, as ratios to the original.
         planned: costs of levels that were not measured.
 
@@ -117,7 +117,7 @@ def published_verdicts(architecture: str, on_same_data: Sequence[RunRecord]) -> 
 
     Args:
         architecture: catalog name.
-        on_same_data: all records on the data set.
+        on_same_data: all records on the data set, or those of them that `rivals_among` gives.
     """
     neighbours = neighbours_of(architecture, None, on_same_data)
     siblings = published_rivals(neighbours)
