@@ -24,11 +24,11 @@ import pandas as pd
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from scipy import stats
 from ultralytics.nn.tasks import DetectionModel
 
 from benchmarks.peers import fastnas, fastnas_is_installed, narrower, torch_pruning_as_used
 from cache.record import Metrics, RunRecord, parse_record
+from cache.spread import half_interval
 from cache.store import own_store
 from compression.calibration import load_calibration
 from compression.checkpoint import write_checkpoint
@@ -52,7 +52,6 @@ REPEATED = ("level 5", HARD)
 STRONG = (*REPEATED, "25% GFLOPs")
 # So small that neither peers nor parts of ours differ by more than chance.
 MILD = ("level 1", "level 2", "level 3", "level 4")
-CONFIDENCE = 0.95
 ORIGINAL_FILE = "original.json"
 # The fewest batches that FastNAS takes to re-estimate BatchNorm; more images take it hours on a CPU.
 FASTNAS_IMAGES, FASTNAS_BATCH = 100, 2
@@ -363,7 +362,7 @@ def _row(
         "map50_95_val_before_training": _mean(recovered) if recovered else None,
         "map50_95_val": _mean([_map(record.metrics) for record in records]),
         "map50_95_test": _mean(test),
-        "interval": _half_interval(test),
+        "interval": half_interval(test),
         "part_of_reference": _mean(test) / reference,
     }
 
@@ -376,13 +375,6 @@ def _part(cost: float | None, whole: float | None) -> float:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
-
-
-def _half_interval(values: list[float]) -> float | None:
-    """Half the width of Student's confidence interval of the mean; None for a single value."""
-    if len(values) < 2:
-        return None
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
 
 
 def _read(file: Path) -> RunRecord:

@@ -5,16 +5,17 @@ What stands in the columns is told in `cache.summary`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from cache.judged import BESIDE_COLUMNS
 from cache.record import RunRecord
 from cache.summary import COLUMNS as COLUMNS
-from cache.summary import SEPARATOR, rounded, summary_line
+from cache.summary import SEPARATOR, Cell, rounded, summary_line
 from cache.summary import change_pct as change_pct
 
 # A spreadsheet runs a cell that begins so as a formula.
@@ -69,18 +70,37 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def to_csv(results: Sequence[RunRecord] | pd.DataFrame) -> bytes:
+def to_csv(
+    results: Sequence[RunRecord] | pd.DataFrame, beside: Mapping[str, Mapping[str, Cell]] | None = None
+) -> bytes:
     """The comparison as UTF-8 CSV with lines that end in a line feed; no text in it can run as a formula.
 
     Args:
         results: records, or their comparison.
+        beside: cells of `cache.judged.BESIDE_COLUMNS` by key of the result; None leaves these columns out.
     """
     table = results.copy() if isinstance(results, pd.DataFrame) else comparison(results)
-    for name, kind in COLUMNS.items():
+    columns = dict(COLUMNS)
+    if beside is not None:
+        table, columns = with_beside(table, beside), columns | BESIDE_COLUMNS
+    for name, kind in columns.items():
         if kind == "str":
             table[name] = table[name].map(_harmless, na_action="ignore")
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode()
+
+
+def with_beside(table: pd.DataFrame, beside: Mapping[str, Mapping[str, Cell]]) -> pd.DataFrame:
+    """A comparison with the columns of `cache.judged.BESIDE_COLUMNS` behind its own.
+
+    Args:
+        table: of `comparison`.
+        beside: cells by key of the result.
+    """
+    cells = {name: [beside.get(key, {}).get(name) for key in table["key"]] for name in BESIDE_COLUMNS}
+    # A column of numbers without any would else be one of objects.
+    numbers = {name: kind for name, kind in BESIDE_COLUMNS.items() if kind != "str"}
+    return pd.concat([table, pd.DataFrame(cells, index=table.index).astype(numbers)], axis="columns")
 
 
 def published_table(record: RunRecord) -> pd.DataFrame:

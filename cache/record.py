@@ -183,6 +183,11 @@ class RunRecord:
     source: str | None = None
     published_training: dict[str, str | int] = field(default_factory=dict)
 
+    @property
+    def checkpoint_sha256(self) -> str | None:
+        """Hash of the model that the result left; None where it left none."""
+        return next((artifact.sha256 for artifact in self.artifacts if artifact.name == CHECKPOINT), None)
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, versioned."""
         values = asdict(self)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 from cache.record import ExecutorName
 from compression.alignment import AUTO, DEFAULT_BACKEND, alignment_for
 from compression.cli_bench import add_bench_command
+from compression.cli_compare import add_compare_command
 from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_queue import add_queue_commands, queue_requests
@@ -307,29 +308,6 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     results.write(f"{head} head, {imgsz} pixels\n")
 
 
-def _compare(options: argparse.Namespace, results: TextIO) -> None:
-    from cache.comparison import to_csv
-    from cache.store import own_store
-    from compression.models import model_label
-
-    model = model_label(options.model) if options.model else None
-    table = own_store().table(model=model, data=options.data)
-    if table.empty:
-        raise SpecError(
-            f"Nothing is known of {options.model or 'any model'} on {options.data or 'any data set'}; "
-            f"`trimboard compare` without --model and --data lists all."
-        )
-    if options.csv:
-        try:
-            options.csv.write_bytes(to_csv(table))
-        except OSError as error:
-            raise SpecError(f"{options.csv} cannot be written ({error.strerror}); name another file.") from error
-        sys.stderr.write(f"{len(table)} results written to {options.csv}\n")
-        return
-    shown = ["model", "data", "level", "provenance", "imgsz", "head", "gflops", "params", "map50", "map50_95"]
-    results.write(f"{table[shown].to_string(index=False, na_rep='-')}\n")
-
-
 def _three(metrics: Metrics) -> str:
     return "-" if metrics.map50_95 is None else f"{metrics.map50_95:.3f}"
 
@@ -455,6 +433,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_executor(sweep)
 
     add_bench_command(add)
+    add_compare_command(add)
     add_export_command(add)
     add_queue_commands(add)
     add_results_commands(add)
@@ -464,11 +443,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
     _add_data(evaluate)
     evaluate.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
-
-    compare = add("compare", _compare, "Put all known results side by side.")
-    compare.add_argument("--model", help="only of this model")
-    compare.add_argument("--data", help="only on this data set")
-    compare.add_argument("--csv", type=Path, help="write them to this file")
     return parser
 
 

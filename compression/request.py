@@ -5,6 +5,7 @@ This module imports no torch, so that pages and the queue can hold requests.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -112,3 +113,8 @@ class RunRequest:
         }
         # In one piece, since a name may begin like an option.
         return (self.model, *(f"--{name}={value}" for name, value in asked.items() if value is not None))
+
+    def command(self) -> str:
+        """The same as a user types it, without what is so by default."""
+        by_default = RunRequest(model=self.model, data="").arguments()
+        return shlex.join(["trimboard", "run", self.model, *(a for a in self.arguments() if a not in by_default)])

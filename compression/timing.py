@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-CONFIDENCE = 0.95
+from cache.spread import half_interval
+
 # Of a turn: passes whose time is thrown away, since the caches still belong to the action before, and timed ones.
 UNTIMED_PASSES, TIMED_PASSES = 1, 4
 # Before the first round, when memory is laid out and kernels are chosen.
@@ -67,6 +67,7 @@ def ratio_of(seconds: NDArray[np.float64], reference: NDArray[np.float64]) -> Ra
         reference: of the other, [rounds, passes].
     """
     logs = np.log(np.median(seconds, axis=1)) - np.log(np.median(reference, axis=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * stats.sem(logs))
+    half = half_interval(logs.tolist())
+    assert half is not None, "an interval takes two rounds"
     mean = float(logs.mean())
     return Ratio(value=float(np.exp(mean)), low=float(np.exp(mean - half)), high=float(np.exp(mean + half)))

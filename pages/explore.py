@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
 
 from cache.comparison import published_table, to_csv
+from cache.judged import beside_of
 from cache.record import CHECKPOINT, RunRecord
+from cache.rivals import originals_of
+from cache.series import Series
 from cache.store import Store
 from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
@@ -15,6 +21,7 @@ from pages.parts.conditions import path_key
 from pages.parts.heatmap import heatmap, most_cut
 from pages.parts.launch import launch_form
 from pages.parts.legend import legend_html, scale_html
+from pages.parts.measured_times import MeasuredTimes, measured_times, ratios_of
 from pages.parts.methods import made_by, planned_by
 from pages.parts.outcome import (
     COST_LABELS,
@@ -33,10 +40,18 @@ from pages.parts.planning import show_planning
 from pages.parts.plots import CONFIG, draw_heatmap, draw_tradeoff
 from pages.parts.results import open_store
 from pages.parts.runs import show_runs
-from pages.parts.series import Series
-from pages.parts.tradeoff import focus, tradeoff
+from pages.parts.tradeoff import Tradeoff, focus, n_points, tradeoff
+from pages.parts.verdict_box import show_verdicts
 from pages.parts.view import View, view_of
 
+_TIMED_ON = (
+    "Where a forward pass was timed, in turn with the original so that what else the machine did befell both. "
+    "1 is the original's own time."
+)
+_NO_CHECKPOINT = (
+    "It cannot be timed here, because its checkpoint or that of the original is not on this machine. To get both, run "
+    "the levels here, or take them with `trimboard import-results`."
+)
 _UNTRAINED = "Show where levels stood after recovery, before any training."
 _WHOLE_FAMILY = "Show every unpruned model of the family, not only the surroundings of the levels."
 
@@ -82,6 +97,7 @@ def _draw_level(view: View) -> None:
         st.caption(_aim(level))
     outcome = outcome_of(level, view.series, view.plans.get(level))
     _draw_cards(outcome)
+    show_verdicts([verdict for verdict in view.verdicts if verdict.level == level])
     _draw_footnote(view, outcome)
     show_runs(view.store, view.subject, view.unmeasured)
     if outcome.record is None:
@@ -138,6 +154,9 @@ def _draw_footnote(view: View, outcome: Outcome) -> None:
         parts.append(f"Deployed (fused, one head): {graph}.")
     if outcome.record is not None:
         _draw_accuracies(view, outcome.record)
+        times = _times_of(view, outcome.record)
+        if times.line:
+            st.markdown(f"**Measured time of a pass:** {times.line}")
         parts.append(_provenance(outcome.record))
     st.caption(" ".join(parts))
     for warning in outcome.warnings:
@@ -162,6 +181,11 @@ def _provenance(record: RunRecord) -> str:
     hardware = gpu if gpu != "none" else record.environment.get("processor")
     where = f" on {hardware}" if hardware else ""
     return f"Accuracy: {heads[record.head]}, {record.imgsz} px, measured {formats.day(record.created)}{where}."
+
+
+def _times_of(view: View, record: RunRecord) -> MeasuredTimes:
+    assert view.series is not None
+    return measured_times(record, view.latencies, originals_of(view.series))
 
 
 def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
@@ -192,19 +216,17 @@ def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         whole = st.toggle("Whole family", key="family", bind="query-params", help=_WHOLE_FAMILY)
         untrained = _choose_untrained(view.series)
     planned = outcome.costs if outcome.record is None else None
-    data = [
-        tradeoff(
-            view.series,
-            view.neighbours,
-            cost=cost,
-            metric=metric,
-            level=level,
-            planned=planned,
-            untrained=untrained,
-            other_seeds=view.other_seeds,
-        )
-        for cost in COST_LABELS
-    ]
+    plot = partial(
+        tradeoff,
+        view.series,
+        view.neighbours,
+        metric=metric,
+        level=level,
+        planned=planned,
+        untrained=untrained,
+        other_seeds=view.other_seeds,
+    )
+    data = [plot(cost=cost) for cost in COST_LABELS]
     if not any(one.measured or one.siblings_published or one.published or one.custom for one in data):
         st.info(f"No accuracy is known here yet. The first measured level of {view.model} on {view.data} appears here.")
         return
@@ -221,6 +243,43 @@ def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         )
     if any(notes):
         st.caption(" ".join(filter(None, notes)))
+    if view.series is not None and (view.times or outcome.record is not None):
+        _draw_times(view, outcome, plot, data[0], whole)
+
+
+def _draw_times(view: View, outcome: Outcome, plot: Callable[..., Tradeoff], by_gflops: Tradeoff, whole: bool) -> None:
+    """The same on a third axis, measured time, and the times of the chosen level."""
+    assert view.series is not None
+    st.subheader("Accuracy against measured time" if view.times else "Measured time", anchor=False)
+    left, right = st.columns(2, gap="medium") if view.times else (None, st.container())
+    if left is not None:
+        with left:
+            setting = st.selectbox(
+                "Measured on", list(view.times), format_func=lambda one: one.label, key="timed-on", help=_TIMED_ON
+            )
+            data = plot(cost="time", ratios=ratios_of(view.series, view.times[setting]))
+            st.plotly_chart(
+                draw_tradeoff(data, None if whole else focus(data)), key="tradeoff-time", config=CONFIG, width="stretch"
+            )
+            known = n_points(by_gflops)
+            if missing := known - n_points(data):
+                st.caption(f"{missing} of {known} measured models were not timed there, and are left out.")
+    with right:
+        _draw_level_times(view, outcome)
+
+
+def _draw_level_times(view: View, outcome: Outcome) -> None:
+    times = _times_of(view, outcome.record) if outcome.record else None
+    if times and not times.rows.empty:
+        st.table(times.rows, border="horizontal", hide_index=True)
+        st.caption(times.note)
+    else:
+        st.info(f"Level {outcome.level} was not timed yet. Fewer GFLOPs are not as much less time.")
+    if view.bench_command:
+        st.caption("What was not timed yet, in turn with the original:")
+        st.code(view.bench_command, language="bash", wrap_lines=True)
+    elif times and times.rows.empty:
+        st.caption(_NO_CHECKPOINT)
 
 
 def _choose_untrained(series: Series | None) -> bool:
@@ -273,7 +332,7 @@ def _draw_downloads(view: View, outcome: Outcome) -> None:
     records = view.records
     st.download_button(
         "Export comparison CSV",
-        data=lambda: to_csv(records),
+        data=lambda: to_csv(records, beside_of(view.on_same_data, view.latencies, view.model)),
         file_name=f"trimboard-{view.model}-{view.data}.csv",
         mime="text/csv",
         icon=":material/table_view:",
@@ -281,7 +340,7 @@ def _draw_downloads(view: View, outcome: Outcome) -> None:
         disabled=not records,
         key="csv",
     )
-    st.caption("All levels side by side, measured and published in a column of their own.")
+    st.caption("All levels side by side with verdicts and times, measured and published in a column of their own.")
     if outcome.record is not None:
         _draw_checkpoint(view.store, outcome.record)
 

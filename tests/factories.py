@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
+from cache.latency import LatencyRecord, LatencySpec
 from cache.record import Artifact, Costs, LayerRow, Metrics, PlanRecord, RunRecord
 from compression.levels import target_of
 from compression.spec import RunSpec
@@ -150,3 +152,59 @@ def plan(level: int = 3, **changes: Any) -> PlanRecord:
         **changes,
     }
     return PlanRecord(**values)
+
+
+def original(model: str, scale: float, best: float, /, **changes: Any) -> RunRecord:
+    """The measured original of an architecture, as it was given; `changes` are fields of the spec."""
+    values = {"model": f"{model}.pt", "weights_sha256": sha256_of(model), "epochs": 0, **changes}
+    return record(0, scale=scale, best=best, spec=spec(0, **values), model=model, architecture=model)
+
+
+def cut_of(source: RunRecord, level: int, **changes: Any) -> RunRecord:
+    """A level of an original, fine-tuned, with a checkpoint of its own; `changes` are fields of the record or spec."""
+    assert source.spec is not None
+    fields = {name: changes.pop(name) for name in ("metrics", "costs") if name in changes}
+    before = source.costs
+    own = replace(source.spec, level=level, target=target_of(level), epochs=20, **changes)
+    assert before.gflops is not None
+    measured = record(level, scale=before.gflops / GFLOPS, best=source.metrics.map50_95 or 0, spec=own)
+    named = replace(measured, model=source.model, architecture=source.architecture, **fields)
+    return with_checkpoint(named, b"x", sha256_of(named.key))
+
+
+def sha256_of(text: str) -> str:
+    """A hash that stands for a checkpoint."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def latency(weights: str, reference: str | None, ratio: float, **changes: Any) -> LatencyRecord:
+    """A time of a checkpoint in turn with another one of 20 ms; `changes` are fields of the spec."""
+    values: dict[str, Any] = {
+        "weights_sha256": weights,
+        "reference_sha256": reference,
+        "backend": "onnx",
+        "precision": "fp32",
+        "imgsz": 320,
+        "batch": 1,
+        "threads": 1,
+        "head": "e2e",
+        "calibration": "",
+        "machine": "a processor",
+        "backend_version": "1.2",
+    }
+    compared = reference is not None
+    return LatencyRecord(
+        spec=LatencySpec(**(values | changes)),
+        model="yolo26n",
+        level=None,
+        median_ms=20 * ratio,
+        p95_ms=22 * ratio,
+        n_passes=60,
+        ratio=ratio if compared else None,
+        ratio_low=ratio - 0.01 if compared else None,
+        ratio_high=ratio + 0.01 if compared else None,
+        peak_memory_mb=100.0,
+        size_bytes=1_000_000,
+        environment={},
+        created="2026-06-01T10:00:00+00:00",
+    )

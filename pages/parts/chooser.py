@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cache.record import RunRecord
+from cache.series import DEFAULT_METHOD, Series, by_label, newest, series_of
 from pages.parts.choices import choices_of
-from pages.parts.methods import DEFAULT_MEANS, DEFAULT_METHOD
+from pages.parts.methods import DEFAULT_MEANS
 from pages.parts.results import known_dataset_names
 from pages.parts.runs import NEWEST_WANTED
-from pages.parts.series import Series, by_label, newest, series_of
 
 _NOT_MEASURED = "nothing measured"
 _CONDITIONS = f"How the model was cut and fine-tuned, as far as it differs from the {DEFAULT_METHOD}: {DEFAULT_MEANS}."

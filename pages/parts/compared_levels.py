@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from cache.record import CHECKPOINT, RunRecord
+from cache.record import RunRecord
+from cache.series import Series, cut_in_words
 from compression.levels import LEVELS, ORIGINAL
 from compression.models import model_label, weights_file
-from pages.parts.run_cards import cut_in_words
-from pages.parts.series import Series
 
 ORIGINAL_LABEL = "Original"
 
@@ -105,8 +104,7 @@ def _label_of_level(level: int) -> str:
 
 
 def _level(label: str, record: RunRecord, find_artifact: FindArtifact) -> Level | None:
-    sha256 = next((item.sha256 for item in record.artifacts if item.name == CHECKPOINT), None)
-    checkpoint = find_artifact(record)
+    sha256, checkpoint = record.checkpoint_sha256, find_artifact(record)
     return Level(label=label, checkpoint=checkpoint, sha256=sha256) if checkpoint and sha256 else None
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cache.record import RunRecord
+from cache.series import Series
+from cache.siblings import Neighbours
 from compression.classes import parse_classes
 from compression.dataset import class_names, data_label
 from compression.errors import DatasetError, SpecError
@@ -16,9 +18,7 @@ from pages.parts.choices import BUILT_IN_DATA
 from pages.parts.launch import LaunchOptions
 from pages.parts.planning import PlanQuestion
 from pages.parts.progress import Subject
-from pages.parts.series import Series
 from pages.parts.source import Source, plan_source, sources_without_results
-from pages.parts.tradeoff import Neighbours
 
 
 @dataclass(frozen=True, kw_only=True)

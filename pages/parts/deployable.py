@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.record import CHECKPOINT, RunRecord
+from cache.series import Series, series_of
 from pages.parts.choices import choices_of
-from pages.parts.series import Series, series_of
 
 
 @dataclass(frozen=True, kw_only=True)

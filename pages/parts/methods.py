@@ -1,21 +1,17 @@
-"""How a result was made, in words: what differs from the default method, and what each choice means."""
+"""How a result was made, in words, and what each choice means."""
 
 from __future__ import annotations
 
 from cache.record import PlanRecord, RunRecord
 from compression.spec import (
-    DEFAULT_ALIGN,
-    DEFAULT_CALIBRATION_IMAGES,
     DEFAULT_RECIPE,
     AllocationName,
     CriterionName,
     CutMethod,
     RecipeName,
     RecoveryName,
-    RunSpec,
 )
 
-DEFAULT_METHOD = "default method"
 DEFAULT_MEANS = (
     f"criterion {CutMethod.criterion}, allocation {CutMethod.allocation}, recovery {CutMethod.recovery}, "
     f"recipe {DEFAULT_RECIPE}"
@@ -49,22 +45,6 @@ RECOVERIES: dict[RecoveryName, str] = {
     "batchnorm": "re-estimate BatchNorm's means and variances",
     "none": "nothing before training",
 }
-
-
-def method_label(spec: RunSpec) -> str:
-    """What of a run's method differs from the default, "criterion taylor, allocation uniform"; else DEFAULT_METHOD."""
-    differences = [
-        (spec.criterion != CutMethod.criterion, f"criterion {spec.criterion}"),
-        (spec.allocation != CutMethod.allocation, f"allocation {spec.allocation}"),
-        (spec.recovery != CutMethod.recovery, f"recovery {spec.recovery}"),
-        # 0 only says that nobody looked at images.
-        (spec.calibration_images not in (0, DEFAULT_CALIBRATION_IMAGES), f"{spec.calibration_images} images"),
-        (spec.align != DEFAULT_ALIGN, f"channels in {spec.align}s"),
-        (spec.steps != 1, f"{spec.steps} steps"),
-        (spec.epochs == 0, "no training"),
-        (spec.epochs > 0 and spec.recipe != DEFAULT_RECIPE, f"recipe {spec.recipe}"),
-    ]
-    return ", ".join(text for differs, text in differences if differs) or DEFAULT_METHOD
 
 
 def made_by(record: RunRecord) -> str:

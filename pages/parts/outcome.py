@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cache.record import Costs, LayerRow, Metrics, PlanRecord, RunRecord
+from cache.series import Series
 from pages.parts import formats
-from pages.parts.series import Series
 
 MetricName = Literal["map50_95", "map50", "precision", "recall"]
 CostName = Literal["gflops", "params"]

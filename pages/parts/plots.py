@@ -17,7 +17,7 @@ from cache.record import EpochRow
 from pages.parts.heatmap import Heatmap
 from pages.parts.outcome import METRIC_LABELS
 from pages.parts.run_cards import losses_of
-from pages.parts.tradeoff import Point, Range, Tradeoff
+from pages.parts.tradeoff import AxisName, Point, Range, Tradeoff
 
 ACCENT = "#3B7DDD"
 ACCENT_RGB = "59,125,221"
@@ -33,7 +33,11 @@ FAINTEST = 0.07
 # What plotly_chart passes to the browser: no tool bar, no logo, no zooming by accident on a touch screen.
 CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
 
-_AXIS_TITLES = {"gflops": "GFLOPs an image (training graph)", "params": "Parameters, millions (training graph)"}
+_AXIS_TITLES: dict[AxisName, str] = {
+    "gflops": "GFLOPs an image (training graph)",
+    "params": "Parameters, millions (training graph)",
+    "time": "Measured time of a forward pass (original = 1)",
+}
 _TRANSPARENT = "rgba(0,0,0,0)"
 _HOVER = "%{hovertext}<extra></extra>"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cache.record import Progress, RunState, RunStatus
+from cache.series import method_label
 from compression.jobs.local import Job
 from compression.levels import ORIGINAL
 from compression.models import model_label
 from pages.parts import formats
-from pages.parts.methods import method_label
 
 # How a run ends that a user did not end.
 FAILED: tuple[RunState, ...] = ("failed", "interrupted")

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 
 from cache.queue import this_host
 from cache.record import EpochRow, RunState, RunStatus
+from cache.series import cut_in_words, method_label
 from compression.jobs.worker import startable
-from compression.levels import ORIGINAL
 from compression.models import model_label
 from compression.spec import RunSpec
 from pages.parts import formats
-from pages.parts.methods import method_label
 from pages.parts.progress import progress_line
 
 STATE_WORDS: dict[RunState, str] = {
@@ -65,13 +64,6 @@ def cards_of(runs: Sequence[RunStatus], now: datetime) -> list[RunCard]:
 def title_of(spec: RunSpec) -> str:
     """What is compressed, how far, on what: "yolo26n on shapes, level 3"."""
     return f"{model_label(spec.model)} on {spec.data}, {cut_in_words(spec)}"
-
-
-def cut_in_words(spec: RunSpec) -> str:
-    if spec.level is not None:
-        return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
-    kept = (("GFLOPs", spec.target.gflops_kept), ("parameters", spec.target.params_kept))
-    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in kept if part is not None)
 
 
 def _card(run: RunStatus, runs: list[RunStatus], now: datetime) -> RunCard:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.record import CHECKPOINT, RunRecord
+from cache.record import RunRecord
+from cache.series import Series
 from compression.levels import ORIGINAL
-from pages.parts.series import Series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,7 @@ def original_checkpoint(series: Series | None, artifact_path: Callable[[RunRecor
     checkpoint = artifact_path(original) if original else None
     if original is None or checkpoint is None:
         return None
-    sha256 = next(item.sha256 for item in original.artifacts if item.name == CHECKPOINT)
-    return Source(model=str(checkpoint), weights_sha256=sha256)
+    return Source(model=str(checkpoint), weights_sha256=original.checkpoint_sha256)
 
 
 def sources_without_results(architecture: str) -> dict[str, str]:

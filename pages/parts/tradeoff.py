@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from cache.record import Costs, Metrics, RunRecord
+from cache.series import Series, method_label
+from cache.siblings import Neighbours
 from compression.levels import ORIGINAL
-from compression.models import CATALOG
 from pages.parts import formats
-from pages.parts.methods import method_label
 from pages.parts.outcome import COST_LABELS, METRIC_LABELS, CostName, MetricName
-from pages.parts.series import Series
+
+AxisName = CostName | Literal["time"]
 
 # A target that keeps everything: what the fine-tuning alone does to the original.
 UNCUT = "uncut"
@@ -24,7 +26,7 @@ class Point:
     """One model in a scatter plot.
 
     Attributes:
-        x: GFLOPs, or millions of parameters; training graph.
+        x: GFLOPs or millions of parameters, training graph; or time as a part of the original's.
         y: accuracy, 0 to 1.
         text: short label beside the point.
         hover: everything about it; lines separated by <br>.
@@ -56,7 +58,7 @@ class Tradeoff:
         published: compressed models of this architecture as published.
     """
 
-    cost: CostName
+    cost: AxisName
     metric: MetricName
     measured: tuple[Point, ...] = ()
     chosen: Point | None = None
@@ -83,95 +85,17 @@ class Range:
     y: tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Neighbours:
-    """Records that a series is compared with: same family, data, image size and head.
-
-    Attributes:
-        siblings: measured originals, one an architecture.
-        siblings_published: published originals.
-        published: published compressed models of the same architecture.
-        left_out: published results under other conditions, which no axis can compare; a sentence, empty if none.
-    """
-
-    siblings: tuple[RunRecord, ...] = ()
-    siblings_published: tuple[RunRecord, ...] = ()
-    published: tuple[RunRecord, ...] = ()
-    left_out: str = ""
-
-
-def neighbours_of(architecture: str, series: Series | None, on_same_data: Iterable[RunRecord]) -> Neighbours:
-    """Pick what stands beside a series.
-
-    Args:
-        architecture: catalog name of the chosen model's architecture.
-        series: the chosen measured series, which fixes image size and head; None if nothing is measured, then the
-            conditions are those of the published results.
-        on_same_data: all records on the chosen data set.
-    """
-    family = [record for record in on_same_data if _family(record.architecture) == _family(architecture)]
-    published = [record for record in family if record.provenance == "published"]
-    conditions = _conditions(architecture, series, published)
-    alike = [record for record in published if (record.imgsz, record.head) == conditions]
-    return Neighbours(
-        siblings=_measured_siblings(series, family),
-        siblings_published=_by_cost(record for record in alike if record.level == ORIGINAL),
-        published=tuple(record for record in alike if record.level != ORIGINAL and record.architecture == architecture),
-        left_out=_left_out(published, conditions),
-    )
-
-
-def _family(architecture: str) -> str:
-    """Architectures of the catalog differ within a family in size only; any other has no siblings but itself."""
-    return CATALOG.get(architecture, architecture)
-
-
-def _conditions(architecture: str, series: Series | None, published: list[RunRecord]) -> tuple[int, str] | None:
-    """Image size and head that decide which results are comparable."""
-    if series is not None:
-        return series.any_record.imgsz, series.any_record.head
-    compressed = [record for record in published if record.level != ORIGINAL and record.architecture == architecture]
-    ranked = compressed or sorted(published, key=lambda record: record.head)
-    return (ranked[0].imgsz, ranked[0].head) if ranked else None
-
-
-def _left_out(published: list[RunRecord], conditions: tuple[int, str] | None) -> str:
-    sizes = sorted({record.imgsz for record in published})
-    if conditions is None or not sizes or conditions[0] in sizes:
-        return ""
-    written = ", ".join(str(size) for size in sizes)
-    return f"Published results at {written} px are not drawn: this series was measured at {conditions[0]} px."
-
-
-def _measured_siblings(series: Series | None, family: list[RunRecord]) -> tuple[RunRecord, ...]:
-    if series is None:
-        return ()
-    mine, spec = series.any_record, series.spec
-    newest: dict[str, RunRecord] = {}
-    for record in sorted(family, key=lambda record: record.created):
-        alike = record.spec is not None and record.spec.data_fingerprint == spec.data_fingerprint
-        if alike and record.level == ORIGINAL and (record.imgsz, record.head) == (mine.imgsz, mine.head):
-            newest[record.architecture] = record
-    if ORIGINAL in series.levels:
-        newest[mine.architecture] = series.levels[ORIGINAL]
-    # A single model is no line; the series' own original is drawn as its level 0.
-    return _by_cost(newest.values()) if len(newest) > 1 else ()
-
-
-def _by_cost(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    return tuple(sorted(records, key=lambda record: record.costs.gflops or 0.0))
-
-
 def tradeoff(
     series: Series | None,
     neighbours: Neighbours,
     *,
-    cost: CostName,
+    cost: AxisName,
     metric: MetricName,
     level: int,
     planned: Costs | None = None,
     untrained: bool = True,
     other_seeds: Sequence[Series] = (),
+    ratios: Mapping[str, float] | None = None,
 ) -> Tradeoff:
     """The data of one scatter plot.
 
@@ -184,45 +108,47 @@ def tradeoff(
         planned: costs of the chosen level where it was not measured.
         untrained: whether to show where the levels stood before training.
         other_seeds: series that differ from this one in nothing but the seed.
+        ratios: measured times as parts of the original's, by hash of the checkpoint; what has none is no point.
     """
-    measured = _series_points(series, cost, metric) if series else {}
+    axis = _Axis(cost=cost, ratios=ratios or {})
+    measured = _series_points(series, axis, metric) if series else {}
     custom = series.custom if series else ()
-    before = _untrained_points(series.levels.values() if series and untrained else (), cost, metric)
+    before = _untrained_points(series.levels.values() if series and untrained else (), axis, metric)
     return Tradeoff(
         cost=cost,
         metric=metric,
         measured=tuple(measured.values()),
         chosen=measured.get(level),
-        planned_x=_cost(planned, cost) if planned and level not in measured else None,
+        planned_x=axis.of_plan(planned) if planned and level not in measured else None,
         untrained=(*(measured[level] for level in measured if level == ORIGINAL), *before) if before else (),
-        custom=_points(custom, cost, metric),
-        custom_untrained=_untrained_points(custom if untrained else (), cost, metric),
-        other_seeds=_points((record for other in other_seeds for record in other.compressed), cost, metric),
-        siblings=_sibling_points(neighbours.siblings, cost, metric, unlabelled=series),
-        siblings_published=_sibling_points(neighbours.siblings_published, cost, metric),
-        published=_points(neighbours.published, cost, metric),
+        custom=_points(custom, axis, metric),
+        custom_untrained=_untrained_points(custom if untrained else (), axis, metric),
+        other_seeds=_points((record for other in other_seeds for record in other.compressed), axis, metric),
+        siblings=_sibling_points(neighbours.siblings, axis, metric, unlabelled=series),
+        siblings_published=_sibling_points(neighbours.siblings_published, axis, metric),
+        published=_points(neighbours.published, axis, metric),
     )
 
 
-def _series_points(series: Series, cost: CostName, metric: MetricName) -> dict[int, Point]:
-    points = {level: _point(record, cost, metric) for level, record in sorted(series.levels.items())}
+def _series_points(series: Series, axis: _Axis, metric: MetricName) -> dict[int, Point]:
+    points = {level: _point(record, axis, metric) for level, record in sorted(series.levels.items())}
     if ORIGINAL not in points:
         # Every compressed record carries the original that it was counted against.
         record = series.any_record
-        points = {ORIGINAL: _original_point(record, cost, metric), **points}
+        points = {ORIGINAL: _original_point(record, axis, metric), **points}
     return {level: point for level, point in points.items() if point is not None}
 
 
-def _points(records: Iterable[RunRecord], cost: CostName, metric: MetricName) -> tuple[Point, ...]:
-    points = (_point(record, cost, metric) for record in records)
+def _points(records: Iterable[RunRecord], axis: _Axis, metric: MetricName) -> tuple[Point, ...]:
+    points = (_point(record, axis, metric) for record in records)
     return tuple(point for point in points if point is not None)
 
 
-def _untrained_points(records: Iterable[RunRecord], cost: CostName, metric: MetricName) -> tuple[Point, ...]:
+def _untrained_points(records: Iterable[RunRecord], axis: _Axis, metric: MetricName) -> tuple[Point, ...]:
     """Where records stood after recovery, before any training, by rising level; custom targets as they come."""
     points = []
     for record in sorted(records, key=lambda record: record.level or 0):
-        x, y = _cost(record.costs, cost), getattr(record.metrics_recovered, metric, None)
+        x, y = axis.of(record), getattr(record.metrics_recovered, metric, None)
         if x is not None and y is not None and _was_trained(record):
             points.append(Point(x=x, y=y, text="", hover=_untrained_hover(record)))
     return tuple(points)
@@ -234,11 +160,11 @@ def _was_trained(record: RunRecord) -> bool:
 
 
 def _sibling_points(
-    records: Iterable[RunRecord], cost: CostName, metric: MetricName, unlabelled: Series | None = None
+    records: Iterable[RunRecord], axis: _Axis, metric: MetricName, unlabelled: Series | None = None
 ) -> tuple[Point, ...]:
     """Originals by the name of their architecture; the series' own lies under its level 0, which has a label."""
     own = unlabelled.any_record.architecture if unlabelled else None
-    points = ((record.architecture, _point(record, cost, metric)) for record in records)
+    points = ((record.architecture, _point(record, axis, metric)) for record in records)
     return tuple(replace(point, text="" if name == own else name) for name, point in points if point is not None)
 
 
@@ -265,6 +191,12 @@ def focus(data: Tradeoff) -> Range | None:
     return Range(x=x, y=_padded(min(y), max(y), least=0.02))
 
 
+def n_points(data: Tradeoff) -> int:
+    """How many measured models stand in a plot; the original is a level and a sibling."""
+    points = (*data.measured, *data.custom, *data.other_seeds, *data.siblings)
+    return len({point.hover for point in points})
+
+
 def _padded(low: float, high: float, *, least: float) -> tuple[float, float]:
     """The interval with an eighth of air on both sides, and no narrower than `least`."""
     air = max(high - low, least) / 8
@@ -273,25 +205,53 @@ def _padded(low: float, high: float, *, least: float) -> tuple[float, float]:
     return (middle - half - air, middle + half + air)
 
 
-def _point(record: RunRecord, cost: CostName, metric: MetricName) -> Point | None:
-    x, y = _cost(record.costs, cost), getattr(record.metrics, metric)
+def _point(record: RunRecord, axis: _Axis, metric: MetricName) -> Point | None:
+    x, y = axis.of(record), getattr(record.metrics, metric)
     if x is None or y is None:
         return None
-    return Point(x=x, y=y, text=_text(record), hover=_hover(record))
+    time = f"<br>time {x:.3f} of the original's" if axis.cost == "time" else ""
+    return Point(x=x, y=y, text=_text(record), hover=_hover(record) + time)
 
 
-def _original_point(record: RunRecord, cost: CostName, metric: MetricName) -> Point | None:
-    x, y = _cost(record.costs_original, cost), getattr(record.metrics_original, metric)
+def _original_point(record: RunRecord, axis: _Axis, metric: MetricName) -> Point | None:
+    x, y = axis.of_original(record), getattr(record.metrics_original, metric)
     if x is None or y is None:
         return None
     lines = [f"<b>{record.model}, original</b>", *_figures(record.costs_original, record.metrics_original)]
     return Point(x=x, y=y, text="0", hover="<br>".join(lines))
 
 
-def _cost(costs: Costs, cost: CostName) -> float | None:
-    if cost == "gflops":
-        return costs.gflops
-    return None if costs.params is None else costs.params / 1e6
+@dataclass(frozen=True, kw_only=True)
+class _Axis:
+    """The horizontal axis of a plot.
+
+    Attributes:
+        cost: what stands on it.
+        ratios: see `tradeoff`.
+    """
+
+    cost: AxisName
+    ratios: Mapping[str, float]
+
+    def of(self, record: RunRecord) -> float | None:
+        """Cost of a result; None where it is not known."""
+        if self.cost != "time":
+            return self.of_plan(record.costs)
+        sha256 = record.checkpoint_sha256
+        if record.level == ORIGINAL and sha256 is None and record.spec:
+            # An original that came without its checkpoint is known by the file that was given.
+            sha256 = record.spec.weights_sha256
+        return self.ratios.get(sha256 or "")
+
+    def of_original(self, record: RunRecord) -> float | None:
+        """Cost of what a result was cut from."""
+        return self.of_plan(record.costs_original) if self.cost != "time" else 1.0 if self.ratios else None
+
+    def of_plan(self, costs: Costs) -> float | None:
+        """Cost of a model that may not exist yet, which has no time."""
+        if self.cost == "gflops":
+            return costs.gflops
+        return costs.params / 1e6 if self.cost == "params" and costs.params is not None else None
 
 
 def _text(record: RunRecord) -> str:

@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from cache.judged import checkpoints_of, times_of_series
+from cache.latency import LatencyRecord
 from cache.record import Costs, PlanRecord, RunRecord
+from cache.series import Series
+from cache.siblings import Neighbours, neighbours_of
 from cache.store import Store
+from cache.timings import Times
+from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.errors import DatasetError
 from compression.levels import LEVELS
 from pages.parts.choices import architecture_of
 from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of, whole_name
 from pages.parts.launch import LaunchOptions
+from pages.parts.measured_times import bench_command
 from pages.parts.planning import PlanQuestion, find_plans
 from pages.parts.progress import Subject
-from pages.parts.series import Series
 from pages.parts.source import original_checkpoint, source_of
-from pages.parts.tradeoff import Neighbours, neighbours_of
 
 WITHOUT_WEIGHTS = (
     "The costs of this level cannot be planned, because the weights of this model are not on this machine. A run "
@@ -37,6 +42,11 @@ class View:
         series: the chosen conditions and seed; None if nothing is measured.
         other_seeds: series that differ from it in nothing but the seed.
         neighbours: what the series is compared with.
+        on_same_data: all results on that data set, of any model.
+        verdicts: on the levels, measured, planned and published.
+        latencies: of whatever was timed of these results.
+        times: of the same, what can be compared with the series' original.
+        bench_command: times what was not timed yet; empty where there is nothing, or not on this machine.
         plans: plans of levels that were not measured.
         question: what to ask the planner; None where it cannot answer.
         options: what the form for a run offers; None where the data set is not on this machine.
@@ -53,6 +63,11 @@ class View:
     series: Series | None
     other_seeds: tuple[Series, ...]
     neighbours: Neighbours
+    on_same_data: list[RunRecord]
+    verdicts: tuple[Verdict, ...]
+    latencies: list[LatencyRecord]
+    times: Times
+    bench_command: str
     plans: dict[int, PlanRecord]
     question: PlanQuestion | None
     options: LaunchOptions | None
@@ -97,14 +112,14 @@ def view_of(
     architecture = architecture_of(model, records)
     neighbours = neighbours_of(architecture, series, on_same_data)
     imgsz = image_size(data, series, neighbours)
+    # A page that is drawn again and again waits for no download.
+    here = partial(store.artifact_path, fetch=False)
     question, options, problem = None, None, ""
     try:
         found = find_data(data, given_path, on_same_data)
     except DatasetError as error:
         problem = str(error)
     else:
-        # A page that is drawn again and again waits for no download.
-        here = partial(store.artifact_path, fetch=False)
         source, original = source_of(series, here), original_checkpoint(series, here)
         question = plan_question(source, architecture, found, imgsz, original)
         options = launch_options(source, architecture, found, imgsz, series)
@@ -113,14 +128,24 @@ def view_of(
         question, plans = None, {}
     if options and not question:
         problem = WITHOUT_WEIGHTS
+    latencies = store.latencies(checkpoints_of(on_same_data))
+    seeds = [series, *(one for one in same_conditions if one is not series)] if series else []
+    times = times_of_series(seeds, latencies) if seeds else {}
+    planned = {level: plan.after for level, plan in plans.items()}
+    verdicts = verdicts_of(seeds, on_same_data, times, planned) if seeds else []
     return View(
         store=store,
         model=model,
         data=data,
         records=mine,
         series=series,
-        other_seeds=tuple(other for other in same_conditions if other is not series),
+        other_seeds=tuple(seeds[1:]),
         neighbours=neighbours,
+        on_same_data=on_same_data,
+        verdicts=(*verdicts, *published_verdicts(architecture, on_same_data)),
+        latencies=latencies,
+        times=times,
+        bench_command=bench_command(series, neighbours.siblings, times, here) if series else "",
         plans=plans,
         question=question,
         options=options,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from cache.record import RunRecord
+from cache.series import series_of
+from cache.siblings import Neighbours
 from compression.dataset import class_names
 from compression.errors import DatasetError
 from compression.spec import CutMethod, Target
@@ -22,9 +24,7 @@ from pages.parts.conditions import (
     subject_of,
     whole_name,
 )
-from pages.parts.series import series_of
 from pages.parts.source import Source, original_checkpoint, plan_source, source_of
-from pages.parts.tradeoff import Neighbours
 from tests import factories
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.record import RunRecord
+from cache.series import series_of
 from compression.spec import Target
 from pages.parts.compared_levels import Level, levels_of, why_missing
-from pages.parts.series import series_of
 from tests import factories
 
 CHECKPOINT = Path("somewhere.pt")

@@ -321,6 +321,46 @@ def test_a_data_set_that_is_not_here_asks_for_its_path(tmp_path: Path) -> None:
     assert any("Measure level 3" in button.label for button in page.button)
 
 
+def test_the_verdict_follows_the_slider() -> None:
+    large = factories.original("yolo26s", 4.0, 0.72)
+    _save(factories.original("yolo26n", 1.0, 0.5), large, *(factories.cut_of(large, level) for level in (1, 5)))
+    page = _open(model="yolo26s", level="1")
+    texts = [text.value for text in page.markdown]
+    place = texts.index("**Prune, or take the smaller sibling?**")
+    assert texts[place + 1].startswith("**Prune, as far as one seed tells:** level 1 has mAP50-95 0.716 at 5.17")
+    assert any(code.value.startswith("trimboard run yolo26s.pt --data=shapes --level=1") for code in page.code)
+    page.slider(key="level").set_value(5).run()
+    assert not page.exception
+    assert any(text.value.startswith("**Rather take yolo26n or keep yolo26s") for text in page.markdown)
+
+
+def test_the_verdict_of_a_publication() -> None:
+    small = factories.published(0, "yolo26n", costs=factories.costs(0), metrics=factories.metrics(0, 0.66))
+    large, level = factories.published(0, "yolo26s"), factories.published(5, "yolo26s")
+    _save(*(replace(one, spec=None) for one in (small, large, level)))
+    page = _open(model="yolo26s", data="coco", level="5")
+    assert not page.exception
+    assert any("as far as published figures tell" in text.value for text in page.markdown)
+
+
+def test_measured_times_of_a_level() -> None:
+    levels = [factories.with_checkpoint(factories.record(level), b"x", f"{level}" * 64) for level in (3, 5)]
+    store = _save(factories.record(0), *levels)
+    store.save_latency(factories.latency("5" * 64, "ab" * 32, 0.8))
+    page = _open(level="5")
+    assert not page.exception
+    assert any(
+        text.value == "**Measured time of a pass:** onnx 16 ms, 0.800 (0.790 to 0.810) of the original's"
+        for text in page.markdown
+    )
+    assert page.table[0].value["Original = 1"].tolist() == ["0.800 (0.790 to 0.810)"]
+    assert page.selectbox(key="timed-on").options == ["onnx 1.2, fp32, 1 thread, a processor"]
+    assert any("1 of 3 measured models were not timed there" in text.value for text in page.caption)
+    page.slider(key="level").set_value(3).run()
+    assert not page.exception
+    assert any("Level 3 was not timed yet" in text.value for text in page.info)
+
+
 def test_a_process_that_cannot_start_is_said() -> None:
     page = _open(level="3")
     assert "The planner cannot be started: no processes in this test." in page.error[0].value

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import pytest
 
+from cache.series import method_label
 from compression.spec import AllocationName, CriterionName, RecipeName, RecoveryName
-from pages.parts.methods import ALLOCATIONS, CRITERIA, RECIPES, RECOVERIES, made_by, method_label, planned_by
+from pages.parts.methods import ALLOCATIONS, CRITERIA, RECIPES, RECOVERIES, made_by, planned_by
 from tests import factories
 
 

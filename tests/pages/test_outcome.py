@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cache.record import RunRecord
+from cache.series import series_of
 from pages.parts.outcome import Card, among_seeds, cards, deployed, on_test_images, on_the_way, outcome_of
-from pages.parts.series import series_of
 from tests import factories
 
 CUT = factories.metrics(5, best=0.3)

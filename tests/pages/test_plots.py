@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cache.series import series_of
+from cache.siblings import Neighbours
 from compression.spec import Target
 from pages.parts.heatmap import heatmap
 from pages.parts.legend import legend_html, scale_html
 from pages.parts.plots import FAINT, draw_heatmap, draw_tradeoff
-from pages.parts.series import series_of
-from pages.parts.tradeoff import Neighbours, Tradeoff, focus, tradeoff
+from pages.parts.tradeoff import Tradeoff, focus, tradeoff
 from tests import factories
 
 

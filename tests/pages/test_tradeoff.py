@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cache.record import Metrics, RunRecord
+from cache.series import Series, series_of
+from cache.siblings import Neighbours, neighbours_of
 from compression.spec import Target
-from pages.parts.series import Series, series_of
-from pages.parts.tradeoff import Neighbours, focus, neighbours_of, tradeoff
+from pages.parts.tradeoff import focus, n_points, tradeoff
 from tests import factories
 
 
@@ -154,10 +155,6 @@ def test_siblings_share_family_data_image_size_and_head() -> None:
     assert [point.text for point in data.siblings] == ["", "yolo26s", "yolo26m"]
 
 
-def test_one_model_is_no_line_of_siblings() -> None:
-    assert neighbours_of("yolo26n", _series(), factories.series()).siblings == ()
-
-
 def test_published_results_stay_apart() -> None:
     family = [factories.published(0, model) for model in ("yolo26n", "yolo26s")]
     compressed = factories.published(5, "yolo26s")
@@ -168,12 +165,6 @@ def test_published_results_stay_apart() -> None:
     data = tradeoff(None, neighbours, cost="gflops", metric="map50_95", level=5)
     assert (data.measured, data.siblings) == ((), ())
     assert [point.text for point in data.published] == ["level 5"]
-
-
-def test_published_results_of_another_image_size_are_named_not_drawn() -> None:
-    neighbours = neighbours_of("yolo26n", _series(), [*factories.series(), factories.published(0, "yolo26n")])
-    assert neighbours.siblings_published == ()
-    assert neighbours.left_out == "Published results at 640 px are not drawn: this series was measured at 320 px."
 
 
 def test_figures_that_a_source_does_not_give_are_no_points() -> None:
@@ -193,6 +184,26 @@ def test_the_plot_looks_at_the_levels_and_the_line_that_crosses_there() -> None:
     # 0.62 up to the line at the right edge: 0.72 + 0.2 x 0.0418 / 15.2.
     top = 0.72 + 0.2 * 0.0418 / 15.2
     assert [round(edge, 4) for edge in shown.y] == [round(0.62 - (top - 0.62) / 8, 4), round(top + (top - 0.62) / 8, 4)]
+
+
+def test_measured_time_is_a_third_axis_for_what_was_timed() -> None:
+    records = [
+        factories.record(0),
+        *(factories.with_checkpoint(factories.record(level), b"x", f"{level}" * 64) for level in (3, 5)),
+    ]
+    series = series_of(records)[0]
+    neighbours = neighbours_of("yolo26n", series, [*records, _sibling("yolo26s", 4.0, 0.76)])
+    ratios = {"ab" * 32: 1.0, "5" * 64: 0.9}
+    data = tradeoff(series, neighbours, cost="time", metric="map50_95", level=3, ratios=ratios)
+    assert [(point.text, point.x, point.y) for point in data.measured] == [("0", 1.0, 0.72), ("5", 0.9, 0.62)]
+    assert data.measured[1].hover.endswith("<br>time 0.900 of the original's")
+    assert (data.chosen, data.planned_x) == (None, None)
+    assert [point.x for point in data.siblings] == [1.0]
+    whole = tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=3)
+    # Of original, two levels and a sibling, one level and the sibling were not timed.
+    assert (n_points(whole), n_points(data)) == (4, 2)
+    planned = factories.costs(3)
+    assert tradeoff(series, neighbours, cost="time", metric="map50", level=4, planned=planned).planned_x is None
 
 
 def test_nothing_to_look_at() -> None:

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cache.record import CHECKPOINT, RunRecord
+from cache.record import RunRecord
 from compression.levels import LEVELS, ORIGINAL
-from compression.spec import RunSpec
-from pages.parts.methods import DEFAULT_METHOD, method_label
+from compression.spec import DEFAULT_ALIGN, DEFAULT_CALIBRATION_IMAGES, DEFAULT_RECIPE, CutMethod, RunSpec
 
+DEFAULT_METHOD = "default method"
 ORIGINAL_ONLY = "original only"
 
 
@@ -72,11 +72,11 @@ def series_of(records: Iterable[RunRecord]) -> list[Series]:
         if record.provenance != "measured" or record.spec is None:
             continue
         if record.level == ORIGINAL:
-            originals[_basis(record)].append(record)
+            originals[basis_of(record)].append(record)
         else:
             compressed[_conditions(record)].append(record)
-    groups = [[*originals.get(_basis(group[0]), []), *group] for group in compressed.values()]
-    cut = {_basis(group[0]) for group in compressed.values()}
+    groups = [[*originals.get(basis_of(group[0]), []), *group] for group in compressed.values()]
+    cut = {basis_of(group[0]) for group in compressed.values()}
     groups += [group for basis, group in originals.items() if basis not in cut]
     all_series = sorted(_named(groups), key=lambda one: (-one.n_measured, one.seed))
     best = {label: max(one._rank for one in alike) for label, alike in by_label(all_series).items()}
@@ -96,22 +96,49 @@ def newest(all_series: Sequence[Series]) -> Series:
     return max(all_series, key=lambda one: max(record.created for record in one.compressed or one.levels.values()))
 
 
+def method_label(spec: RunSpec) -> str:
+    """What of a run's method differs from the default, "criterion taylor, allocation uniform"; else DEFAULT_METHOD."""
+    differences = [
+        (spec.criterion != CutMethod.criterion, f"criterion {spec.criterion}"),
+        (spec.allocation != CutMethod.allocation, f"allocation {spec.allocation}"),
+        (spec.recovery != CutMethod.recovery, f"recovery {spec.recovery}"),
+        # 0 only says that nobody looked at images.
+        (spec.calibration_images not in (0, DEFAULT_CALIBRATION_IMAGES), f"{spec.calibration_images} images"),
+        (spec.align != DEFAULT_ALIGN, f"channels in {spec.align}s"),
+        (spec.steps != 1, f"{spec.steps} steps"),
+        (spec.epochs == 0, "no training"),
+        (spec.epochs > 0 and spec.recipe != DEFAULT_RECIPE, f"recipe {spec.recipe}"),
+    ]
+    return ", ".join(text for differs, text in differences if differs) or DEFAULT_METHOD
+
+
+def cut_in_words(spec: RunSpec) -> str:
+    """How far a run cuts, within a sentence: "level 3", "40% of the GFLOPs"."""
+    if spec.level is not None:
+        return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
+    kept = (("GFLOPs", spec.target.gflops_kept), ("parameters", spec.target.params_kept))
+    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in kept if part is not None)
+
+
 def _conditions(record: RunRecord) -> tuple[object, ...]:
     """Everything of the spec that decides the result, but the level and what follows from it."""
     spec = _spec(record)
     cut = (spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, spec.align)
-    training = (spec.recipe, spec.steps, spec.epochs, spec.patience, spec.batch, spec.seed)
-    return (*_basis(record), *cut, *training)
+    return (*basis_of(record), *cut, *training_of(spec), spec.seed)
 
 
-def _basis(record: RunRecord) -> tuple[object, ...]:
+def training_of(spec: RunSpec) -> tuple[object, ...]:
+    """How a model is fine-tuned, whatever was cut from it and whatever its seed."""
+    return (spec.recipe, spec.steps, spec.epochs, spec.patience, spec.batch)
+
+
+def basis_of(record: RunRecord) -> tuple[object, ...]:
     """What an original shares with the models that were cut from it: weights, data, image size and head."""
     spec = _spec(record)
     weights = spec.weights_sha256
     if record.level == ORIGINAL and spec.epochs:
         # An original that was trained for the data set is cut as the checkpoint that it left.
-        left = (artifact.sha256 for artifact in record.artifacts if artifact.name == CHECKPOINT)
-        weights = next(left, weights)
+        weights = record.checkpoint_sha256 or weights
     return (weights, spec.data_fingerprint, record.imgsz, record.head)
 
 

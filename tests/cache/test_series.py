@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from cache.series import by_label, newest, series_of
 from compression.spec import Target
-from pages.parts.series import by_label, newest, series_of
 from tests import factories
 
 OF_BEFORE = {
