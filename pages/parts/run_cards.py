@@ -70,8 +70,7 @@ def title_of(spec: RunSpec) -> str:
 def cut_in_words(spec: RunSpec) -> str:
     if spec.level is not None:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
-    kept = (("GFLOPs", spec.target.gflops_kept), ("parameters", spec.target.params_kept))
-    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in kept if part is not None)
+    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
 
 
 def _card(run: RunStatus, runs: list[RunStatus], now: datetime) -> RunCard:
