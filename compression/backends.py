@@ -134,14 +134,23 @@ def why_not_here(backend: BackendName) -> str:
     return ""
 
 
-def version_of(backend: BackendName) -> str:
-    """Version of the package that runs a backend."""
-    return package_version(BACKENDS[backend].package)
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What times are of, besides the model and the setting.
+
+    Attributes:
+        machine: processor or GPU.
+        backend_version: of the package that runs models there.
+    """
+
+    machine: str
+    backend_version: str
 
 
-def machine_of(backend: BackendName) -> str:
-    """The processor or GPU of this machine that a backend computes on."""
-    return torch.cuda.get_device_name() if BACKENDS[backend].on_gpu else processor()
+def bench_here(backend: BackendName) -> Bench:
+    """What a backend computes on and with, on this machine, where it can."""
+    machine = torch.cuda.get_device_name() if BACKENDS[backend].on_gpu else processor()
+    return Bench(machine=machine, backend_version=package_version(BACKENDS[backend].package))
 
 
 def open_pass(place: Path, setting: Setting) -> Pass:

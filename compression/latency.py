@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cache.latency import LatencyRecord, LatencySpec
 from cache.record import Progress, RunRecord
 from cache.store import own_store
-from compression.backends import BACKENDS, Setting, machine_of, open_pass, peak_memory_mb, version_of
+from compression.backends import BACKENDS, Bench, Setting, bench_here, open_pass, peak_memory_mb
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.detector import open_detector
@@ -160,21 +160,28 @@ def _measured(
     return records
 
 
-def latency_spec(subject: str, reference: str | None, setting: Setting, dataset: Dataset | None = None) -> LatencySpec:
-    """The question of a subject's latency on this machine.
+def latency_spec(
+    subject: str,
+    reference: str | None,
+    setting: Setting,
+    dataset: Dataset | None = None,
+    *,
+    bench: Bench | None = None,
+) -> LatencySpec:
+    """The question of a subject's latency.
 
     Args:
         subject: sha256 of its checkpoint.
         reference: of the one that it is timed in turn with.
         setting: backend, precision, sizes and threads.
         dataset: whose training images an int8 file is calibrated on.
+        bench: where; None for this machine.
     """
     return LatencySpec(
         weights_sha256=subject,
         reference_sha256=reference,
         calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
-        machine=machine_of(setting.backend),
-        backend_version=version_of(setting.backend),
+        **asdict(bench or bench_here(setting.backend)),
         **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
     )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from cache.latency import LatencyRecord
 from cache.layer_times import LayerTimesRecord
 from cache.record import TimeKept
 from cache.store import own_store
-from compression.backends import Setting, machine_of, version_of, why_not_here
+from compression.backends import Bench, Setting, bench_here, why_not_here
 from compression.checkpoint import write_checkpoint
 from compression.errors import SpecError
 from compression.exported import exports_folder
@@ -56,9 +56,7 @@ def latency_target(kept: float, backend: BackendName, threads: int) -> LatencyTa
     check_profiled(backend)
     if reason := why_not_here(backend):
         raise SpecError(reason)
-    return LatencyTarget(
-        kept=kept, backend=backend, threads=threads, machine=machine_of(backend), backend_version=version_of(backend)
-    )
+    return LatencyTarget(kept=kept, backend=backend, threads=threads, **asdict(bench_here(backend)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +118,7 @@ class Timetable:
     def _times(self, latency: LatencyTarget, setting: Setting) -> LayerTimesRecord:
         """Times of the layers at several widths: those that are stored, else measured now."""
         original = structure_of(self.module)
-        spec = replace(
-            layer_times_spec(original, None, setting), machine=latency.machine, backend_version=latency.backend_version
-        )
+        spec = layer_times_spec(original, None, setting, bench=_bench_of(latency))
         found = own_store().find_layer_times(spec.key)
         if found:
             return found
@@ -157,9 +153,8 @@ class Timetable:
     def _latency(self, pruned: DetectionModel, latency: LatencyTarget, setting: Setting) -> LatencyRecord | None:
         """What was measured of these channel counts, now or earlier; None where it is for another machine."""
         if not _is_here(latency):
-            spec = latency_spec(structure_of(pruned), structure_of(self.module), setting)
-            there = replace(spec, machine=latency.machine, backend_version=latency.backend_version)
-            return own_store().find_latency(there.key)
+            asked = (structure_of(pruned), structure_of(self.module), setting)
+            return own_store().find_latency(latency_spec(*asked, bench=_bench_of(latency)).key)
         with self._written([self.module, pruned]) as (reference, subject):
             (record,) = measure([subject], reference, setting, tell=self.tell)
         return record
@@ -167,17 +162,19 @@ class Timetable:
     @contextmanager
     def _written(self, modules: list[DetectionModel]) -> Iterator[list[Timed]]:
         """Checkpoints under the names of their channel counts; with what is exported of them they are removed again."""
-        with tempfile.TemporaryDirectory(prefix="trimboard-widths-") as name:
+        with tempfile.TemporaryDirectory(prefix="widths-") as name:
+            folder = Path(name)
             forms = []
             for index, module in enumerate(modules):
-                file = Path(name) / f"form-{index}.pt"
+                # Another process may export the same channel counts to the same folder.
+                file = folder / f"{folder.name}-{index}.pt"
                 write_checkpoint(module, file, {})
                 forms.append(self._form(file, structure_of(module)))
             try:
                 yield forms
             finally:
                 for form in forms:
-                    shutil.rmtree(exports_folder(form.sha256), ignore_errors=True)
+                    _remove_exports(form)
 
     def _form(self, file: Path, structure: str) -> Timed:
         return Timed(
@@ -191,12 +188,23 @@ class Timetable:
         )
 
 
+def _remove_exports(form: Timed) -> None:
+    folder = exports_folder(form.sha256)
+    for path in folder.glob(f"{form.checkpoint.stem}-*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _bench_of(latency: LatencyTarget) -> Bench:
+    return Bench(machine=latency.machine, backend_version=latency.backend_version)
+
+
 def _is_here(latency: LatencyTarget) -> bool:
-    here = not why_not_here(latency.backend)
-    return here and (machine_of(latency.backend), version_of(latency.backend)) == (
-        latency.machine,
-        latency.backend_version,
-    )
+    return not why_not_here(latency.backend) and bench_here(latency.backend) == _bench_of(latency)
 
 
 def _distance(plan: PruningPlan, asked: float) -> float:

@@ -20,7 +20,7 @@ from torch import nn
 from cache.layer_times import LayerTime, LayerTimesRecord, LayerTimesSpec, TimedForm
 from cache.record import Progress
 from cache.store import own_store
-from compression.backends import BACKENDS, Setting, machine_of, version_of
+from compression.backends import BACKENDS, Bench, Setting, bench_here
 from compression.costs import shown_as
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
@@ -48,15 +48,19 @@ def structure_of(module: nn.Module) -> str:
 
 
 def layer_times_spec(
-    subject: str, reference: str | None, setting: Setting, dataset: Dataset | None = None
+    subject: str,
+    reference: str | None,
+    setting: Setting,
+    dataset: Dataset | None = None,
+    *,
+    bench: Bench | None = None,
 ) -> LayerTimesSpec:
-    """The question of a subject's layer times on this machine."""
+    """The question of a subject's layer times, see `compression.latency.latency_spec`."""
     return LayerTimesSpec(
         subject=subject,
         reference=reference,
         calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
-        machine=machine_of(setting.backend),
-        backend_version=version_of(setting.backend),
+        **asdict(bench or bench_here(setting.backend)),
         **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
     )
 
