@@ -30,24 +30,9 @@ class LatencyModel:
 
     def __init__(self, costs: CostModel, forms: Sequence[TimedForm]) -> None:
         self._costs = costs
-        self._depthwise = np.array([layer.depthwise for layer in costs.layers])
-        self._reads = np.where(self._depthwise, 1.0, [layer.channels_in for layer in costs.layers])
-        self._gives = np.array([layer.channels_out for layer in costs.layers], dtype=np.float64)
-        self._parts_ms = self._fitted(forms)
+        self._ms, self._ms_read, self._ms_given, self._ms_pair = _fitted(costs, forms)
         self._rest_ms = float(np.mean([form.rest_ms for form in forms]))
         self._original_ms = float(self.milliseconds(costs.widths))
-
-    def _fitted(self, forms: Sequence[TimedForm]) -> Numbers:
-        """Milliseconds of each part of each layer at its full width, [layers, parts]; none for what is not deployed."""
-        timed = [{layer.name: layer for layer in form.layers} for form in forms]
-        parts = np.zeros((len(self._costs.layers), 4))
-        for row, layer in enumerate(self._costs.layers):
-            seen = [form[layer.shown_as] for form in timed if layer.shown_as in form]
-            if seen:
-                read = np.array([one.channels_in for one in seen]) / self._reads[row]
-                given = np.array([one.channels_out for one in seen]) / self._gives[row]
-                parts[row], _ = nnls(_features(read, given), np.array([one.ms for one in seen]))
-        return parts
 
     def milliseconds(self, kept: Numbers) -> Numbers:
         """Predicted time of a pass.
@@ -58,11 +43,9 @@ class LatencyModel:
         Returns:
             Milliseconds, [] or [plans].
         """
-        column = (-1,) + (1,) * (kept.ndim - 1)
         taken, given = self._costs.channels(kept)
-        read = np.where(self._depthwise.reshape(column), 1.0, taken) / self._reads.reshape(column)
-        features = _features(read, given / self._gives.reshape(column))
-        return np.asarray(np.einsum("l...f,lf->...", features, self._parts_ms) + self._rest_ms)
+        pairs = np.einsum("l,l...,l...->...", self._ms_pair, taken, given)
+        return np.asarray(self._rest_ms + self._ms.sum() + self._ms_read @ taken + self._ms_given @ given + pairs)
 
     def kept(self, kept: Numbers) -> Numbers:
         """The same as a part of the original's."""
@@ -78,6 +61,24 @@ class LatencyModel:
         return TimeKept(predicted_ms=ms, predicted_kept=ms / self._original_ms)
 
 
-def _features(read: Numbers, given: Numbers) -> Numbers:
-    """What the parts of a layer's time grow with, [..., parts]; channels are parts of the original's."""
-    return np.stack([np.ones_like(given), read, given, read * given], axis=-1)
+def _fitted(costs: CostModel, forms: Sequence[TimedForm]) -> Numbers:
+    """Milliseconds of each layer: alone, for each channel read, given, and pair of both, [4, layers].
+
+    What is not in the measured forms is not deployed and takes no time.
+    """
+    timed = [{layer.name: layer for layer in form.layers} for form in forms]
+    parts = np.zeros((4, len(costs.layers)))
+    for column, layer in enumerate(costs.layers):
+        seen = [form[layer.shown_as] for form in timed if layer.shown_as in form]
+        if not seen:
+            continue
+        read = np.array([1.0 if layer.depthwise else one.channels_in / layer.channels_in for one in seen])
+        given = np.array([one.channels_out / layer.channels_out for one in seen])
+        features = np.stack([np.ones_like(read), read, given, read * given], axis=1)
+        alone, by_read, by_given, by_pair = nnls(features, np.array([one.ms for one in seen]))[0]
+        if layer.depthwise:
+            # Each output reads one channel, however many there are.
+            alone, by_read, by_given, by_pair = alone + by_read, 0.0, by_given + by_pair, 0.0
+        full_in, full_out = layer.channels_in, layer.channels_out
+        parts[:, column] = alone, by_read / full_in, by_given / full_out, by_pair / (full_in * full_out)
+    return parts

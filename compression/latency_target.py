@@ -29,7 +29,7 @@ from compression.latency_model import LatencyModel
 from compression.layer_times import layer_times_spec, structure_of, time_and_store
 from compression.planner import Planner, PruningPlan
 from compression.profiling import check_profiled
-from compression.spec import MIN_KEPT, BackendName, HeadName, LatencyTarget, Target
+from compression.spec import MIN_KEPT, BackendName, HeadName, LatencyTarget, PrecisionName, Target
 from compression.surgery import apply_plan, keep_channels
 from compression.telling import Tell
 
@@ -43,7 +43,7 @@ WIDTHS_SEED = 0
 NEAR_ENOUGH = 0.02
 MAX_PLANS = 4
 
-PRECISION = "fp32"
+PRECISION: PrecisionName = "fp32"
 BATCH = 1
 
 

@@ -150,7 +150,8 @@ class Planner:
         """The same planner, which counts predicted time wherever this one counts GFLOPs."""
         timed = copy.copy(self)
         timed._clock = clock
-        timed._units = replace(self._units, **timed._savings(self._widths))
+        saved = timed._savings(self._widths)
+        timed._units = replace(self._units, gflops=saved["gflops"], params=saved["params"])
         return timed
 
     def widths_for(self, parts: Sequence[float], seed: int) -> list[tuple[NDArray[np.int64], ...]]:
