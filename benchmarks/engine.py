@@ -33,11 +33,12 @@ from compression.environment import describe_environment
 from compression.finetune import add_teller
 from compression.levels import LEVELS, target_of
 from compression.models import CATALOG
-from compression.pipeline import StoreTeller, silent
+from compression.pipeline import StoreTeller
 from compression.planner import Planner
 from compression.shapes import draw_dataset
 from compression.spec import DEFAULT_IMGSZ, RunSpec
 from compression.surgery import apply_plan
+from compression.telling import silent
 from compression.trainer import FineTuneTrainer
 
 KIB = 1024

@@ -1,10 +1,13 @@
-"""How much time a level saves beside how many GFLOPs, for each step that channels are removed in.
+"""How much time a level saves beside how many GFLOPs, and how near a cut comes to a latency that is asked for.
 
     python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --align 8,16,32
+    python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --keep-latency 0.7
 
-Prints a JSON list, one object for each backend and step: the latency ratio of level 5 to the original with its
-interval, the ratio of the deployed GFLOPs, and the first over the second. `compression.alignment` holds what came out.
-Use a machine that does nothing else.
+Each prints a JSON list and nothing else. The first has one object for each backend and step that channels are removed
+in: the latency ratio of level 5 to the original with its interval, the ratio of the deployed GFLOPs, and the first over
+the second. `compression.alignment` holds what came out. The second has one object for each backend and latency: what
+was asked for, predicted, and measured when the cut was chosen; and what is measured of that cut once more, in turn with
+the original, over what was asked for. Use a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -14,17 +17,20 @@ import json
 import os
 import sys
 import tempfile
+import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from compression.alignment import alignment_for
 from compression.backends import Setting, why_not_here
 from compression.cut import prune
 from compression.jobs.local import write_progress
 from compression.latency import Timed, measure, opened
+from compression.latency_target import latency_target
 from compression.levels import LEVELS
-from compression.spec import WITHOUT_IMAGES, BackendName
+from compression.spec import WITHOUT_IMAGES, BackendName, Target
 
 LEVEL = LEVELS[-1]
 
@@ -66,25 +72,72 @@ def compared(model: str, backend: BackendName, cuts: dict[int, tuple[Timed, floa
     ]
 
 
+def met(model: str, backend: BackendName, asked: float, imgsz: int, folder: Path) -> dict[str, Any]:
+    """How near a cut comes to a latency, on one thread and in full precision.
+
+    Args:
+        model: the original.
+        backend: what runs it.
+        asked: part of the original's time to keep.
+        imgsz: side of the square input, pixels.
+        folder: where the cut may be written.
+    """
+    file = folder / f"{backend}-{asked:g}.pt"
+    start = time.perf_counter()
+    target = Target(gflops_kept=None, params_kept=None, latency=latency_target(asked, backend, 1))
+    method = replace(WITHOUT_IMAGES, align=alignment_for(backend))
+    plan = prune(model, out=file, target=target, imgsz=imgsz, method=method, tell=write_progress).plan
+    took = time.perf_counter() - start
+    start = time.perf_counter()
+    prune(model, target=target, imgsz=imgsz, method=method, tell=write_progress)
+    took_again = time.perf_counter() - start
+    setting = Setting(backend=backend, precision="fp32", imgsz=imgsz, batch=1, threads=1, head="e2e")
+    (record,) = measure([opened(str(file))], opened(model), setting, tell=write_progress)
+    assert plan.time is not None
+    assert record.ratio is not None
+    assert plan.before.gflops_deployed
+    assert plan.after.gflops_deployed
+    return {
+        "backend": backend,
+        "version": record.spec.backend_version,
+        "machine": record.spec.machine,
+        "asked": asked,
+        "predicted": plan.time.predicted_kept,
+        "measured_for_the_choice": plan.time.measured_kept,
+        "measured": record.ratio,
+        "interval": [record.ratio_low, record.ratio_high],
+        "median_ms": record.median_ms,
+        "gflops_ratio": plan.after.gflops_deployed / plan.before.gflops_deployed,
+        "quotient": record.ratio / asked,
+        "seconds": took,
+        "seconds_again": took_again,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--backend", default="onnx,openvino")
     parser.add_argument("--align", default="8,16,32")
+    parser.add_argument("--keep-latency", default="", help="parts of the latency, as in 0.8,0.6; then nothing else")
     arguments = parser.parse_args()
     found = []
     # Ultralytics tells of each export.
     with tempfile.TemporaryDirectory() as name, redirect_stdout(sys.stderr):
         os.environ["TRIMBOARD_HOME"] = name
-        steps = [int(step) for step in arguments.align.split(",")]
+        asked = [float(part) for part in arguments.keep_latency.split(",") if part]
+        steps = [] if asked else [int(step) for step in arguments.align.split(",")]
         cuts = {step: cut_in_steps(arguments.model, arguments.imgsz, step, Path(name)) for step in steps}
         for backend in arguments.backend.split(","):
             reason = why_not_here(backend)
             if reason:
                 sys.stderr.write(f"{reason}\n")
                 continue
-            found += compared(arguments.model, backend, cuts, arguments.imgsz)
+            if asked:
+                found += [met(arguments.model, backend, part, arguments.imgsz, Path(name)) for part in asked]
+            else:
+                found += compared(arguments.model, backend, cuts, arguments.imgsz)
     json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
 

@@ -62,6 +62,27 @@ class Metrics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimeKept:
+    """How much of a forward pass's time a cut keeps, by prediction and by measurement in turn with the original.
+
+    Attributes:
+        predicted_ms: milliseconds a pass, by times of its layers.
+        predicted_kept: as a part of what is predicted for the original.
+        measured_ms: median; None where it could not be measured.
+        measured_kept: as a part of the original's; likewise.
+        measured_low: lower end of its 95% interval.
+        measured_high: upper end.
+    """
+
+    predicted_ms: float
+    predicted_kept: float
+    measured_ms: float | None = None
+    measured_kept: float | None = None
+    measured_low: float | None = None
+    measured_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerRow:
     """One layer before and after pruning, on the training graph.
 
@@ -155,6 +176,7 @@ class RunRecord:
         source: where a published result stands.
         published_training: what a publication says about its training, "recipe" and "epochs"; a measured result has
             it in its spec.
+        time: what the cut keeps of a forward pass's time; None where no latency was asked for.
     """
 
     key: str
@@ -182,6 +204,7 @@ class RunRecord:
     warnings: tuple[str, ...] = ()
     source: str | None = None
     published_training: dict[str, str | int] = field(default_factory=dict)
+    time: TimeKept | None = None
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -207,8 +230,9 @@ class RunRecord:
             raise RecordError(f"A result has version {version!r}; this program reads version {RECORD_VERSION}.")
         try:
             pruned, spec = fields["metrics_pruned"], fields["spec"]
-            # Older results do not speak of recovery, and of test images.
+            # Older results do not speak of recovery, of test images, and of time.
             recovered, test = fields.get("metrics_recovered"), fields.get("metrics_test")
+            timed = fields.get("time")
             return cls(
                 **{
                     **fields,
@@ -224,6 +248,7 @@ class RunRecord:
                     "curve": tuple(EpochRow(**row) for row in fields["curve"]),
                     "artifacts": tuple(Artifact(**item) for item in fields["artifacts"]),
                     "warnings": tuple(fields["warnings"]),
+                    "time": TimeKept(**timed) if timed else None,
                 }
             )
         except (TypeError, KeyError, SpecError) as error:
@@ -248,6 +273,7 @@ class PlanRecord:
         criterion: how channels were ranked.
         allocation: how the cut was shared out among the layers.
         align: channels are removed in steps of up to so many.
+        time: what is kept of a forward pass's time; None where no latency was asked for.
     """
 
     model: str
@@ -263,6 +289,7 @@ class PlanRecord:
     criterion: CriterionName = "l2"
     allocation: AllocationName = "uniform"
     align: int = DEFAULT_ALIGN
+    time: TimeKept | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -276,10 +303,12 @@ class PlanRecord:
             RecordError: a field is unknown or missing.
         """
         try:
+            timed = values.get("time")
             return cls(
                 **{
                     **values,
-                    "target": Target(**values["target"]),
+                    "target": Target.from_dict(values["target"]),
+                    "time": TimeKept(**timed) if timed else None,
                     "before": Costs(**values["before"]),
                     "after": Costs(**values["after"]),
                     "layers": tuple(LayerRow(**row) for row in values["layers"]),

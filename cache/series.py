@@ -116,8 +116,7 @@ def cut_in_words(spec: RunSpec) -> str:
     """How far a run cuts, within a sentence: "level 3", "40% of the GFLOPs"."""
     if spec.level is not None:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
-    kept = (("GFLOPs", spec.target.gflops_kept), ("parameters", spec.target.params_kept))
-    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in kept if part is not None)
+    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
 
 
 def _conditions(record: RunRecord) -> tuple[object, ...]:

@@ -142,8 +142,7 @@ def is_uncut(record: RunRecord) -> bool:
     """Whether a custom target keeps everything: what fine-tuning alone does to the original."""
     if record.level is not None or record.spec is None:
         return False
-    kept = [part for part in (record.spec.target.gflops_kept, record.spec.target.params_kept) if part is not None]
-    return bool(kept) and min(kept) == 1
+    return min(record.spec.target.parts.values()) == 1
 
 
 def _repeated(record: RunRecord) -> tuple[object, ...]:

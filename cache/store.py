@@ -26,12 +26,13 @@ from cache.artifacts import PLACE_VARIABLE, shared_place
 from cache.database import Database
 from cache.engine import ADDRESS_VARIABLE, own_address
 from cache.latency import LatencyRecord, parse_latency
+from cache.layer_times import LayerTimesRecord, parse_layer_times
 from cache.published import load_published
 from cache.queue import RunQueue
 from cache.record import CHECKPOINT, Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
 from cache.shipped import SHIPPED, load_shipped
 from cache.summary import head_json, head_of, summary_line
-from cache.tables import latencies_table, plans_table, records_table, summaries_table
+from cache.tables import latencies_table, layer_times_table, plans_table, records_table, summaries_table
 from compression.home import home, run_folder
 from compression.models import model_label
 
@@ -358,6 +359,39 @@ class Store:
             payloads = list(connection.scalars(query.order_by(latencies_table.c.created.desc())))
         return [record for record in map(_readable_latency, payloads) if record]
 
+    def save_layer_times(self, record: LayerTimesRecord) -> None:
+        """Add measured times of layers, in place of earlier ones of the same question.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        key = record.spec.key
+        columns = {"key": key, "subject": record.spec.subject, "created": record.created}
+        with self._database.writing() as connection:
+            connection.execute(delete(layer_times_table).where(layer_times_table.c.key == key))
+            connection.execute(insert(layer_times_table).values(**columns, payload=json.dumps(record.to_dict())))
+
+    def find_layer_times(self, key: str) -> LayerTimesRecord | None:
+        """The times of layers of that key; None where they have to be measured, also in place of another version's.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        with self._database.reading() as connection:
+            payload = connection.scalar(select(layer_times_table.c.payload).where(layer_times_table.c.key == key))
+        return _readable_layer_times(payload) if payload is not None else None
+
+    def layer_times(self, subject: str) -> list[LayerTimesRecord]:
+        """What was measured of the layers of one checkpoint, by its sha256, newest first.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        query = select(layer_times_table.c.payload).where(layer_times_table.c.subject == subject)
+        with self._database.reading() as connection:
+            payloads = list(connection.scalars(query.order_by(layer_times_table.c.created.desc())))
+        return [record for record in map(_readable_layer_times, payloads) if record]
+
     def artifact_path(self, record: RunRecord, name: str = CHECKPOINT, *, fetch: bool = True) -> Path | None:
         """Where a file of a result lies on this machine.
 
@@ -447,6 +481,13 @@ def _has_size(file: Path, size_bytes: int) -> bool:
 def _readable_latency(payload: str) -> LatencyRecord | None:
     try:
         return parse_latency(payload)
+    except RecordError:
+        return None
+
+
+def _readable_layer_times(payload: str) -> LayerTimesRecord | None:
+    try:
+        return parse_layer_times(payload)
     except RecordError:
         return None
 

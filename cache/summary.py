@@ -14,6 +14,7 @@ import json
 from dataclasses import replace
 
 from cache.record import Costs, Metrics, RecordError, RunRecord
+from compression.spec import LatencyTarget
 
 COSTS = ("gflops", "params", "gflops_deployed", "params_deployed")
 METRICS = ("map50", "map50_95", "precision", "recall")
@@ -64,6 +65,9 @@ COLUMNS = {
     "classes": "str",
     "gflops_kept_target_pct": "float64",
     "params_kept_target_pct": "float64",
+    "latency_kept_target_pct": "float64",
+    "latency_backend": "str",
+    "latency_kept_pct": "float64",
     "epochs_run": "Int64",
     "batch": "Int64",
     "patience_epochs": "Int64",
@@ -145,9 +149,22 @@ def _training(record: RunRecord) -> dict[str, Cell]:
         "patience_epochs": spec.patience,
         "gflops_kept_target_pct": rounded(target.gflops_kept and 100 * target.gflops_kept, 2),
         "params_kept_target_pct": rounded(target.params_kept and 100 * target.params_kept, 2),
+        **_latency(record, target.latency),
         "weights_sha256": spec.weights_sha256,
         "data_fingerprint": spec.data_fingerprint,
         "device": spec.device or None,
+    }
+
+
+def _latency(record: RunRecord, asked: LatencyTarget | None) -> dict[str, Cell]:
+    """The time that was asked for, of which backend, and what was measured of it."""
+    if asked is None:
+        return {}
+    measured = record.time.measured_kept if record.time else None
+    return {
+        "latency_kept_target_pct": rounded(100 * asked.kept, 2),
+        "latency_backend": asked.backend,
+        "latency_kept_pct": rounded(measured and 100 * measured, 2),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 # The form of the database that this program reads and writes: the last of the revisions.
-REVISION = 3
+REVISION = 4
 
 metadata = MetaData()
 
@@ -54,6 +54,16 @@ latencies_table = Table(
     metadata,
     Column("key", String, primary_key=True),
     Column("weights_sha256", String, nullable=False, index=True),
+    Column("created", String, nullable=False),
+    Column("payload", Text, nullable=False),
+)
+
+# Times of the layers of one model in several forms a row; `payload` is the record as JSON.
+layer_times_table = Table(
+    "layer_times",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("subject", String, nullable=False, index=True),
     Column("created", String, nullable=False),
     Column("payload", Text, nullable=False),
 )

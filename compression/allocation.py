@@ -26,7 +26,7 @@ class Units:
         widths: channels of each unit's groups, [units].
         floors: channels that must stay, [units].
         prices: for each unit the scores of its channels, ascending; of several groups their sums.
-        gflops: GFLOPs saved by one channel less, as a part of the model's, [units].
+        gflops: GFLOPs, or predicted time, saved by one channel less, as a part of the model's, [units].
         params: parameters saved by one channel less, as a part of the model's, [units].
         kinds: what groups of the same structure have in common.
     """

@@ -14,10 +14,11 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from ultralytics.nn.autobackend import AutoBackend
 
 from compression.detector import read_checkpoint
-from compression.environment import package_version
+from compression.environment import package_version, processor
 from compression.errors import SpecError
 from compression.spec import BackendName, FormatName, HeadName, PrecisionName
 
@@ -133,9 +134,23 @@ def why_not_here(backend: BackendName) -> str:
     return ""
 
 
-def version_of(backend: BackendName) -> str:
-    """Version of the package that runs a backend."""
-    return package_version(BACKENDS[backend].package)
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What times are of, besides the model and the setting.
+
+    Attributes:
+        machine: processor or GPU.
+        backend_version: of the package that runs models there.
+    """
+
+    machine: str
+    backend_version: str
+
+
+def bench_here(backend: BackendName) -> Bench:
+    """What a backend computes on and with, on this machine, where it can."""
+    machine = torch.cuda.get_device_name() if BACKENDS[backend].on_gpu else processor()
+    return Bench(machine=machine, backend_version=package_version(BACKENDS[backend].package))
 
 
 def open_pass(place: Path, setting: Setting) -> Pass:
@@ -157,15 +172,26 @@ def _images(setting: Setting, dtype: type[np.float32] | type[np.float16]) -> Ima
     return np.random.default_rng(_SEED).random(shape, dtype=np.float32).astype(dtype)
 
 
-def _open_torch(place: Path, setting: Setting) -> Pass:
-    torch.set_num_threads(setting.threads)
-    run = _auto_backend(read_checkpoint(place)[0], setting, torch.device("cpu"))
+def torch_runner(place: Path, setting: Setting) -> tuple[nn.Module, Pass]:
+    """The model as Ultralytics itself runs it, fused and with one head, and what runs it once.
+
+    Args:
+        place: the checkpoint.
+        setting: how; on a CPU or a GPU.
+    """
+    on_gpu = BACKENDS[setting.backend].on_gpu
+    if not on_gpu:
+        torch.set_num_threads(setting.threads)
+    model = read_checkpoint(place)[0]
+    run = _auto_backend(model, setting, torch.device("cuda:0" if on_gpu else "cpu"))
+    if on_gpu:
+        return model, _on_gpu(run, setting)
     images = torch.from_numpy(_images(setting, np.float32))
-    return lambda: run(images)
+    return model, lambda: run(images)
 
 
-def _open_cuda(place: Path, setting: Setting) -> Pass:
-    return _on_gpu(_auto_backend(read_checkpoint(place)[0], setting, torch.device("cuda:0")), setting)
+def _open_torch(place: Path, setting: Setting) -> Pass:
+    return torch_runner(place, setting)[1]
 
 
 def _open_tensorrt(place: Path, setting: Setting) -> Pass:
@@ -173,7 +199,6 @@ def _open_tensorrt(place: Path, setting: Setting) -> Pass:
 
 
 def _auto_backend(model: Any, setting: Setting, device: torch.device) -> Callable[[torch.Tensor], object]:
-    """The model as Ultralytics itself runs it: fused, with one head."""
     fp16 = setting.precision == "fp16" and BACKENDS[setting.backend].format is None
     return AutoBackend(model, device=device, fp16=fp16, verbose=False, end2end=setting.head == "e2e")
 
@@ -189,28 +214,54 @@ def _on_gpu(run: Callable[[torch.Tensor], object], setting: Setting) -> Pass:
     return once
 
 
-def _open_onnx(place: Path, setting: Setting) -> Pass:
+def onnx_session(place: Path, setting: Setting, profile: Path | None = None) -> tuple[Any, dict[str, Images]]:
+    """A session of ONNX Runtime and what to feed it with.
+
+    Args:
+        place: the exported file.
+        setting: how to run it.
+        profile: beginning of the name of the file that the session's profiler writes; None for no profiler.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = setting.threads, 1
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     session = onnxruntime.InferenceSession(str(place), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
-    images = _images(setting, np.float16 if entry.type == "tensor(float16)" else np.float32)
-    return lambda: session.run(None, {entry.name: images})
+    return session, {entry.name: _images(setting, np.float16 if entry.type == "tensor(float16)" else np.float32)}
 
 
-def _open_openvino(place: Path, setting: Setting) -> Pass:
+def _open_onnx(place: Path, setting: Setting) -> Pass:
+    session, feed = onnx_session(place, setting)
+    return lambda: session.run(None, feed)
+
+
+def openvino_request(place: Path, setting: Setting, *, profile: bool = False) -> tuple[Any, dict[int, Images]]:
+    """A request of OpenVINO and what to feed it with.
+
+    Args:
+        place: the exported folder.
+        setting: how to run it.
+        profile: count the time of each node.
+    """
     import openvino
 
     options = {"INFERENCE_NUM_THREADS": setting.threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
     if setting.precision == "fp32":
         # By itself OpenVINO computes in bfloat16 where the processor can.
         options["INFERENCE_PRECISION_HINT"] = "f32"
+    if profile:
+        options["PERF_COUNT"] = True
     (model,) = place.glob("*.xml")
     request = openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
-    images = _images(setting, np.float32)
-    return lambda: request.infer({0: images})
+    return request, {0: _images(setting, np.float32)}
+
+
+def _open_openvino(place: Path, setting: Setting) -> Pass:
+    request, feed = openvino_request(place, setting)
+    return lambda: request.infer(feed)
 
 
 _OPENERS: dict[BackendName, Callable[[Path, Setting], Pass]] = {
@@ -218,7 +269,7 @@ _OPENERS: dict[BackendName, Callable[[Path, Setting], Pass]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "tensorrt": _open_tensorrt,
-    "cuda": _open_cuda,
+    "cuda": _open_torch,
 }
 
 

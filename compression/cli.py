@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from cache.record import ExecutorName
-from compression.alignment import AUTO, DEFAULT_BACKEND, alignment_for
+from compression.alignment import AUTO, DEFAULT_BACKEND, MEASURED, alignment_for
 from compression.cli_bench import add_bench_command
 from compression.cli_compare import add_compare_command
 from compression.cli_detections import add_detections_command
@@ -39,12 +39,13 @@ from compression.spec import (
     BackendName,
     CriterionName,
     CutMethod,
+    LatencyTarget,
     RecoveryName,
     Target,
 )
 
 if TYPE_CHECKING:
-    from cache.record import Metrics, PlanRecord
+    from cache.record import Metrics, PlanRecord, TimeKept
 
 # Torch and Ultralytics are imported inside the commands that need them, so that the others answer at once.
 
@@ -144,6 +145,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
         data=options.data,
         classes=options.classes,
         method=_method(options),
+        tell=write_progress,
     )
     if options.json:
         found = [plan.to_dict() for plan in plans]
@@ -167,6 +169,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         data=options.data,
         method=_method(options),
         seed=options.seed,
+        tell=write_progress,
     )
     before, after = pruned.plan.before, pruned.plan.after
     for warning in pruned.plan.warnings:
@@ -176,6 +179,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
             "out": str(options.out),
             "before": vars(before),
             "after": vars(after),
+            "time": asdict(pruned.plan.time) if pruned.plan.time else None,
             "warnings": pruned.plan.warnings,
         }
         json.dump(found, results, indent=1)
@@ -185,6 +189,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         f"{options.out}: {before.gflops:.2f} -> {after.gflops:.2f} GFLOPs, "
         f"{before.params:,} -> {after.params:,} parameters; not yet fine-tuned.\n"
     )
+    _write_time(pruned.plan.time, target, results)
 
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
@@ -211,6 +216,7 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     if record.metrics_pruned:
         recovered = f", {_three(record.metrics_recovered)} after recovery" if record.metrics_recovered else ""
         results.write(f"mAP50-95 before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n")
+    _write_time(record.time, target, results)
     results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
 
@@ -323,12 +329,14 @@ def _method(options: argparse.Namespace) -> CutMethod | None:
 
 
 def _align(options: argparse.Namespace) -> int | None:
-    """Steps of channels as asked for; None where nothing was.
+    """Steps of channels as asked for; None where nothing was, and no latency on a backend whose steps are known.
 
     Raises:
         SpecError: they are no number, or nothing was measured of the backend.
     """
     text = getattr(options, "align", None)
+    if text is None and getattr(options, "keep_latency", None) is not None and options.backend in MEASURED:
+        text = AUTO
     if text is None:
         return None
     if text == AUTO:
@@ -341,12 +349,17 @@ def _align(options: argparse.Namespace) -> int | None:
 
 
 def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
-    """Level to costs to keep, as asked for by --level or by --keep-gflops and --keep-params."""
-    custom = options.keep_gflops is not None or options.keep_params is not None
+    """Level to costs to keep, as asked for by --level or by --keep-gflops, --keep-latency and --keep-params."""
+    kept = (options.keep_gflops, options.keep_latency, options.keep_params)
+    custom = any(part is not None for part in kept)
     if custom == (options.level is not None):
-        raise SpecError("Give either --level, or --keep-gflops and --keep-params.")
+        raise SpecError("Give either --level, or --keep-gflops or --keep-latency, --keep-params, or both.")
     if custom:
-        return {None: Target(gflops_kept=options.keep_gflops, params_kept=options.keep_params)}
+        return {
+            None: Target(
+                gflops_kept=options.keep_gflops, params_kept=options.keep_params, latency=_latency_target(options)
+            )
+        }
     if options.level == ALL_LEVELS:
         return {level: target_of(level) for level in LEVELS}
     try:
@@ -354,6 +367,34 @@ def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
     except ValueError:
         raise SpecError(f"Level {options.level!r} does not exist; choose 1 to 5, or 0 for the original.") from None
     return {level: target_of(level)}
+
+
+def _latency_target(options: argparse.Namespace) -> LatencyTarget | None:
+    if options.keep_latency is None:
+        return None
+    from compression.latency_target import latency_target
+
+    return latency_target(options.keep_latency, options.backend, options.threads)
+
+
+def _write_time(time: TimeKept | None, target: Target, results: TextIO) -> None:
+    """What was predicted and what was measured of a latency, where one was asked for."""
+    asked = target.latency
+    if time is None or asked is None:
+        return
+    threads = f"{asked.threads} thread{'s' * (asked.threads != 1)}"
+    measured = "not measured here"
+    if time.measured_ms is not None and time.measured_kept is not None:
+        assert time.measured_low is not None
+        assert time.measured_high is not None
+        measured = (
+            f"measured {100 * time.measured_kept:.1f}% ({100 * time.measured_low:.1f} to "
+            f"{100 * time.measured_high:.1f}%), {time.measured_ms:.1f} ms"
+        )
+    results.write(
+        f"Latency, {asked.backend} {asked.backend_version}, {threads}: {100 * asked.kept:g}% asked for, predicted "
+        f"{100 * time.predicted_kept:.1f}%, {time.predicted_ms:.1f} ms; {measured}.\n"
+    )
 
 
 def _write_plan(plan: PlanRecord, results: TextIO) -> None:
@@ -374,6 +415,7 @@ def _write_plan(plan: PlanRecord, results: TextIO) -> None:
     for layer in plan.layers:
         if layer.channels_after < layer.channels_before:
             results.write(f"  {layer.name:28}{layer.channels_before:5} -> {layer.channels_after:5} channels\n")
+    _write_time(plan.time, plan.target, results)
     for warning in plan.warnings:
         results.write(f"  {warning}\n")
 
@@ -457,6 +499,15 @@ def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:
     parser.add_argument(
         "--keep-params", type=float, metavar="F", help="custom target: part of the parameters, 0.2 to 1"
     )
+    parser.add_argument(
+        "--keep-latency",
+        type=float,
+        metavar="F",
+        help="custom target: part of the time of a forward pass on --backend, measured on this machine, 0.2 to 1",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of the processor, for --keep-latency (default: %(default)s)"
+    )
 
 
 def _add_method(parser: argparse.ArgumentParser, *, recovers: bool = False) -> None:
@@ -468,13 +519,13 @@ def _add_method(parser: argparse.ArgumentParser, *, recovers: bool = False) -> N
         "--align",
         metavar="N",
         help=f"remove channels in steps of up to so many: {', '.join(map(str, ALIGNMENTS))}, or auto, which takes what "
-        f"--backend runs fastest (default: {DEFAULT_ALIGN})",
+        f"--backend runs fastest (default: {DEFAULT_ALIGN}; auto with --keep-latency)",
     )
     parser.add_argument(
         "--backend",
         choices=get_args(BackendName),
         default=DEFAULT_BACKEND,
-        help="what will run the model, for --align auto (default: %(default)s)",
+        help="what will run the model, for --keep-latency and --align auto (default: %(default)s)",
     )
     parser.add_argument(
         "--calibration-images",

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TextIO, get_args
 from compression.commands import Add
 from compression.errors import SpecError
 from compression.jobs.local import write_progress
+from compression.lost_time import REST, lost_time
 from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName, PrecisionName
 
 if TYPE_CHECKING:
     from cache.latency import LatencyRecord
+    from cache.layer_times import LayerTimesRecord
     from compression.latency import Timed
 
 
@@ -36,6 +38,7 @@ def add_bench_command(add: Add) -> None:
     bench.add_argument("--precision", default="fp32", choices=get_args(PrecisionName), help="default: %(default)s")
     bench.add_argument("--head", choices=["e2e", "nms"], help="whose predictions (default: e2e where there is one)")
     bench.add_argument("--data", help="data set whose training images calibrate int8")
+    bench.add_argument("--layers", action="store_true", help="time each layer too, and show where speed-up is lost")
     bench.add_argument("--again", action="store_true", help="measure also what was measured here before")
 
 
@@ -50,6 +53,7 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
     from compression.backends import Setting, why_not_here
     from compression.dataset import open_dataset
     from compression.latency import INCLUDED, measure, opened, reference_of
+    from compression.layer_times import measure_layers
 
     subjects = [opened(text) for text in options.models]
     reference = opened(options.against) if options.against else reference_of(subjects)
@@ -57,6 +61,7 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
     imgsz = options.imgsz or next((each.imgsz for each in subjects if each.imgsz), DEFAULT_IMGSZ)
     dataset = open_dataset(options.data) if options.data else None
     records: list[LatencyRecord] = []
+    layers: list[LayerTimesRecord] = []
     reasons = []
     for backend in backends:
         setting = Setting(
@@ -72,15 +77,23 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
             reasons.append(reason)
             continue
         records += measure(subjects, reference, setting, dataset=dataset, again=options.again, tell=write_progress)
+        if options.layers:
+            how: dict[str, Any] = {"dataset": dataset, "again": options.again, "tell": write_progress}
+            layers += [measure_layers(subject, reference, setting, **how) for subject in subjects]
     for reason in reasons:
         sys.stderr.write(f"{reason}\n")
     if not records:
         raise SpecError("None of the backends can run on this machine.")
     if options.json:
-        json.dump([record.to_dict() for record in records], results, indent=1)
+        found: Any = [record.to_dict() for record in records]
+        if options.layers:
+            found = {"latencies": found, "layers": [record.to_dict() for record in layers]}
+        json.dump(found, results, indent=1)
         results.write("\n")
         return
     _write(records, reference, results, INCLUDED)
+    for record in layers:
+        _write_layers(record, results)
 
 
 def _write(records: list[LatencyRecord], reference: Timed | None, results: TextIO, included: str) -> None:
@@ -92,6 +105,36 @@ def _write(records: list[LatencyRecord], reference: Timed | None, results: TextI
     threads = f"{spec.threads} thread{'s' * (spec.threads != 1)}, " if spec.threads else ""
     results.write(
         f"{spec.imgsz} pixels, batch {spec.batch}, {threads}{spec.head} head, {spec.machine}{against}; {included}.\n"
+    )
+
+
+def _write_layers(record: LayerTimesRecord, results: TextIO) -> None:
+    """The layers of one checkpoint: beside the original's, those that lose most first; alone, the slowest first."""
+    import pandas as pd
+
+    spec = record.spec
+    if len(record.forms) > 1:
+        rows = [
+            {
+                "layer": row.name,
+                "ms_before": f"{row.ms_before:.2f}",
+                "ms_after": f"{row.ms_after:.2f}",
+                "time_kept": f"{row.time_kept:.0%}",
+                "gflops_kept": f"{row.gflops_kept:.0%}",
+                "lost_ms": f"{row.lost_ms:+.2f}",
+            }
+            for row in lost_time(record)
+        ]
+        told = "lost_ms: what a layer takes longer than if its time had shrunk like its GFLOPs"
+    else:
+        (form,) = record.forms
+        slowest = sorted(form.layers, key=lambda layer: -layer.ms)
+        rows = [{"layer": layer.name, "ms": f"{layer.ms:.2f}"} for layer in slowest]
+        rows.append({"layer": REST, "ms": f"{form.rest_ms:.2f}"})
+        told = "each layer with its activation and what brings its input in place"
+    results.write(
+        f"\nLayers of {record.model}, {spec.backend} {spec.backend_version}\n"
+        f"{pd.DataFrame(rows).to_string(index=False)}\n{told}.\n"
     )
 
 

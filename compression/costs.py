@@ -178,6 +178,11 @@ class CostModel:
         return OPERATIONS_PER_MAC * macs
 
 
+def shown_as(name: str) -> str:
+    """What a reader knows a convolution by: the path of its block, "model.0" of "model.0.conv"."""
+    return name.removesuffix(".conv")
+
+
 def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
     modules = dict(model.named_modules())
     sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
@@ -187,15 +192,15 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
         if not isinstance(module, nn.Conv2d):
             continue
         decodes = name.endswith(".dfl.conv")
-        parent, _, last = name.rpartition(".")
-        norm = modules.get(f"{parent}.bn") if last == "conv" else None
+        parent, shown = name.rpartition(".")[0], shown_as(name)
+        norm = modules.get(f"{parent}.bn") if shown == parent else None
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
         cells = _decoded_cells(modules, name, sizes) if decodes else sizes[name]
         layers.append(
             Layer(
                 name=name,
-                shown_as=parent if last == "conv" else name,
-                type=type(modules[parent] if last == "conv" else module).__name__,
+                shown_as=shown,
+                type=type(modules[shown]).__name__,
                 channels_in=module.in_channels,
                 channels_out=module.out_channels,
                 depthwise=is_depthwise(module),

@@ -19,11 +19,13 @@ from compression.dataset import Dataset, class_names, open_dataset
 from compression.detector import Detector, needs_training, open_detector, with_classes
 from compression.environment import all_cores, torch_device
 from compression.errors import SpecError
+from compression.latency_target import Timetable
 from compression.levels import resolve_target
 from compression.planner import Planner, PruningPlan
 from compression.recovery import recover, reestimate_batchnorm
-from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, WITHOUT_IMAGES, CutMethod, Target
+from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, WITHOUT_IMAGES, CutMethod, HeadName, Target
 from compression.surgery import apply_plan, kept_outputs
+from compression.telling import Tell, silent
 
 
 class Cutter:
@@ -36,6 +38,9 @@ class Cutter:
         dataset: whose training images are looked at; may be None where the method needs none.
         device: Ultralytics' device string.
         original: the model before any earlier cut, of whose widths the layers' floors are parts.
+        head: whose predictions are timed where a latency is asked for.
+        label: what progress calls the model.
+        tell: receives the progress of timing.
 
     Raises:
         ModelError: the model cannot be traced.
@@ -51,8 +56,12 @@ class Cutter:
         dataset: Dataset | None = None,
         device: str = "cpu",
         original: DetectionModel | None = None,
+        head: HeadName = "e2e",
+        label: str = "the model",
+        tell: Tell = silent,
     ) -> None:
         self._module, self._method, self._device = module, method, torch_device(device)
+        self._imgsz, self._head, self._label, self._tell = imgsz, head, label, tell
         self._calibration = _calibration(dataset, imgsz, method)
         with all_cores():
             self.planner = Planner(
@@ -72,13 +81,31 @@ class Cutter:
         """Costs of the model before this cut."""
         return self.planner.outcome(self._module)[0]
 
+    def plan(self, target: Target) -> PruningPlan:
+        """Plan a cut; one that is to meet a latency is timed, unless the same was timed before.
+
+        Raises:
+            SpecError: the latency is for another machine, of which nothing is known here.
+            TargetError: the model cannot be cut that far, or not both costs together.
+        """
+        if target.latency is None:
+            return self.planner.plan(target)
+        return Timetable(
+            planner=self.planner,
+            module=self._module,
+            label=self._label,
+            imgsz=self._imgsz,
+            head=self._head,
+            tell=self._tell,
+        ).plan(target)
+
     def cut(self, target: Target) -> Pruned:
         """Plan a cut and apply it.
 
         Raises:
-            TargetError: the model cannot be cut that far, or not both costs together.
+            TrimboardError: see `plan`.
         """
-        pruning = self.planner.plan(target)
+        pruning = self.plan(target)
         return Pruned(module=apply_plan(self._module, self.planner.trace, pruning), plan=pruning)
 
     def recover(self, pruned: Pruned) -> DetectionModel:
@@ -157,6 +184,7 @@ def plan_all(
     data: str | None = None,
     classes: str = "",
     method: CutMethod | None = None,
+    tell: Tell = silent,
 ) -> list[PlanRecord]:
     """Plans of several levels of one model, opened and traced once; those without images are kept in the store.
 
@@ -168,6 +196,7 @@ def plan_all(
         classes: names or indices of the only classes to keep, of the data set or else of the model; empty for all.
         method: how channels are chosen; its recovery does not matter. None for that of a run where the model was
             trained on the data set's classes, and for what needs no images elsewhere.
+        tell: receives the progress of timing where a latency is asked for.
 
     Raises:
         TrimboardError: the model, a target, the method, the data set or a class cannot be used.
@@ -181,11 +210,12 @@ def plan_all(
     if kept:
         module, dataset = keep_classes(module, kept), dataset and class_subset(dataset, kept)
     start = time.perf_counter()
-    cutter = Cutter(module, imgsz, method, dataset=dataset)
+    head = detector.choose_head(None)
+    cutter = Cutter(module, imgsz, method, dataset=dataset, head=head, label=detector.label, tell=tell)
     opened = time.perf_counter() - start
     records = []
     for level, target in targets.items():
-        pruning = cutter.planner.plan(target)
+        pruning = cutter.plan(target)
         record = PlanRecord(
             model=detector.label,
             imgsz=imgsz,
@@ -200,6 +230,7 @@ def plan_all(
             criterion=method.criterion,
             allocation=method.allocation,
             align=method.align,
+            time=pruning.time,
         )
         if level is not None and not kept and _is_kept(method):
             key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
@@ -243,6 +274,7 @@ def prune(
     data: str | None = None,
     method: CutMethod | None = None,
     seed: int = DEFAULT_SEED,
+    tell: Tell = silent,
 ) -> Pruned:
     """Cut a model and recover what can be recovered without training.
 
@@ -255,6 +287,7 @@ def prune(
         data: data set whose training images the method looks at.
         method: how channels are chosen and accuracy is recovered; None for the default, see `plan_all`.
         seed: of everything random.
+        tell: receives the progress of timing where a latency is asked for.
 
     Raises:
         TrimboardError: the model, level, target, method or data set cannot be used.
@@ -264,7 +297,15 @@ def prune(
         _check_writable(out)
     detector = open_detector(model, seed=seed)
     method, dataset = _method_for(detector, data, method)
-    cutter = Cutter(detector.module, imgsz, replace(method, seed=seed), dataset=dataset)
+    cutter = Cutter(
+        detector.module,
+        imgsz,
+        replace(method, seed=seed),
+        dataset=dataset,
+        head=detector.choose_head(None),
+        label=detector.label,
+        tell=tell,
+    )
     pruned = cutter.cut(wanted)
     pruned = replace(pruned, module=cutter.recover(pruned))
     if out is not None:
@@ -276,6 +317,7 @@ def prune(
             **asdict(method),
             "before": asdict(pruning.before),
             "after": asdict(pruning.after),
+            "time": asdict(pruning.time) if pruning.time else None,
             "layers": [asdict(row) for row in pruning.layers],
         }
         write_checkpoint(pruned.module, out, checkpoint_info(detector.label, content))

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cache.latency import LatencyRecord, LatencySpec
 from cache.record import Progress, RunRecord
 from cache.store import own_store
-from compression.backends import BACKENDS, Setting, open_pass, peak_memory_mb, version_of
+from compression.backends import BACKENDS, Bench, Setting, bench_here, open_pass, peak_memory_mb
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.detector import open_detector
-from compression.environment import describe_environment, processor
+from compression.environment import describe_environment
 from compression.errors import ModelError, TrimboardError
 from compression.export import export_checkpoint
 from compression.exported import export_path, exports_folder, size_of
@@ -29,13 +28,12 @@ from compression.home import home
 from compression.jobs.local import python_process
 from compression.levels import ORIGINAL
 from compression.stored import KEY, checkpoint_of, find_checkpoint, original_of
+from compression.telling import Tell
 from compression.timing import TIMED_PASSES, ratio_of, take_turns
 
 # Rounds of turns: enough that the interval of a ratio is a percent or two on a machine that does little else.
 N_ROUNDS = 15
 INCLUDED = "forward pass only: reading and scaling the image, and non-maximum suppression, are not in it"
-
-Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,7 @@ class Timed:
 
     Attributes:
         checkpoint: its file.
-        sha256: of the file.
+        sha256: of the file; or a name for the channel counts of a model whose weights do not matter.
         model: label.
         level: 0 to 5; None for a custom target, or where nothing is known of it.
         imgsz: that it was measured at, pixels; None where nothing is known of it.
@@ -129,7 +127,9 @@ def measure(
     Raises:
         TrimboardError: a checkpoint cannot be opened or exported.
     """
-    specs = [_spec(subject, reference, setting, dataset) for subject in subjects]
+    specs = [
+        latency_spec(subject.sha256, reference.sha256 if reference else None, setting, dataset) for subject in subjects
+    ]
     found = {} if again else {spec.key: record for spec in specs if (record := own_store().find_latency(spec.key))}
     missing = [pair for pair in zip(subjects, specs, strict=True) if pair[1].key not in found]
     if missing:
@@ -146,9 +146,9 @@ def _measured(
     tell: Tell,
 ) -> dict[str, LatencyRecord]:
     """The latencies by key."""
-    places = [_deployed(subject, setting, dataset, tell) for subject, _ in missing]
+    places = [deployed(subject, setting, dataset, tell) for subject, _ in missing]
     if reference:
-        places.append(_deployed(reference, setting, dataset, tell))
+        places.append(deployed(reference, setting, dataset, tell))
     tell(Progress(stage=f"timing on {setting.backend}"))
     passes = [open_pass(place, setting) for place in places]
     seconds = take_turns(passes, n_rounds=n_rounds)
@@ -160,20 +160,34 @@ def _measured(
     return records
 
 
-def _spec(subject: Timed, reference: Timed | None, setting: Setting, dataset: Dataset | None) -> LatencySpec:
-    on_gpu = BACKENDS[setting.backend].on_gpu
+def latency_spec(
+    subject: str,
+    reference: str | None,
+    setting: Setting,
+    dataset: Dataset | None = None,
+    *,
+    bench: Bench | None = None,
+) -> LatencySpec:
+    """The question of a subject's latency.
+
+    Args:
+        subject: sha256 of its checkpoint.
+        reference: of the one that it is timed in turn with.
+        setting: backend, precision, sizes and threads.
+        dataset: whose training images an int8 file is calibrated on.
+        bench: where; None for this machine.
+    """
     return LatencySpec(
-        weights_sha256=subject.sha256,
-        reference_sha256=reference.sha256 if reference else None,
+        weights_sha256=subject,
+        reference_sha256=reference,
         calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
-        machine=torch.cuda.get_device_name() if on_gpu else processor(),
-        backend_version=version_of(setting.backend),
-        **{**asdict(setting), "threads": 0 if on_gpu else setting.threads},
+        **asdict(bench or bench_here(setting.backend)),
+        **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
     )
 
 
-def _deployed(subject: Timed, setting: Setting, dataset: Dataset | None, tell: Tell) -> Path:
-    """The checkpoint, or the file that it was exported to."""
+def deployed(subject: Timed, setting: Setting, dataset: Dataset | None, tell: Tell) -> Path:
+    """What a backend runs of a checkpoint: itself, or the file that it is exported to where that is not there yet."""
     format_ = BACKENDS[setting.backend].format
     if format_ is None:
         return subject.checkpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -48,6 +48,7 @@ from compression.spec import (
     RunSpec,
     Target,
 )
+from compression.telling import Tell, silent
 
 INTERRUPTED_BY_HAND = "Interrupted. Resume the run: it goes on from its last whole epoch."
 TRAINING = "training the original"
@@ -60,8 +61,6 @@ _NOTHING_CUT: dict[str, Any] = {
     "calibration_images": WITHOUT_IMAGES.calibration_images,
     "steps": 1,
 }
-
-Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +76,6 @@ class Outcome:
     record: RunRecord
     cached: bool
     checkpoint: Path | None
-
-
-def silent(progress: Progress) -> None:
-    """The teller of a caller who does not listen."""
 
 
 def compress(
@@ -456,6 +451,7 @@ class _Run:
             environment=describe_environment(spec.device),
             seconds=dict(self.seconds),
             warnings=(*(made.warnings if made else warnings), *self._name_warnings(detector)),
+            time=made.time if made else None,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if record.curve or spec.level != ORIGINAL or spec.classes:
@@ -494,8 +490,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _suffix(spec: RunSpec) -> str:
     if spec.level is not None:
         return f"level{spec.level}"
-    kept = (("gflops", spec.target.gflops_kept), ("params", spec.target.params_kept))
-    return "-".join(f"{name}{100 * part:g}" for name, part in kept if part is not None)
+    short = {"GFLOPs": "gflops", "parameters": "params"}
+    return "-".join(f"{short.get(name, name)}{100 * part:g}" for name, part in spec.target.parts.items())
 
 
 def _clear(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How many channels each group keeps, so that the GFLOPs and the parameters both meet their target.
+"""How many channels each group keeps, so that the GFLOPs (or the predicted time) and the parameters meet their target.
 
 An allocation (see `allocation`) gives a cut for each depth and tilt; the depth and the tilt that meet both targets are
 found by root finding. Counts are then rounded to steps that kernels like, and single steps are moved between groups
@@ -7,7 +7,9 @@ until the rounding error of the whole is gone.
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +19,13 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from ultralytics.nn.tasks import DetectionModel
 
-from cache.record import Costs, LayerRow
+from cache.record import Costs, LayerRow, TimeKept
 from compression.allocation import ALLOCATIONS, Units
 from compression.calibration import Calibration
 from compression.costs import CostModel, Numbers
 from compression.criteria import CRITERIA, Subject, strongest_channels
 from compression.errors import ModelError, TargetError
+from compression.latency_model import LatencyModel
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, Target
 from compression.trace import ChannelGroup, Trace, trace
 
@@ -46,6 +49,8 @@ MAX_MOVES = 400
 MOVABLE = 0.05
 # How much a group's distance from the common cut counts beside the targets' error when steps are moved.
 EVENNESS = 0.02
+# The least time that a channel counts as saving, as a part of the mean.
+LEAST_SAVED = 1e-3
 # How often the costs of the budget-aware allocation are looked at again, at the cut that they led to.
 COST_ROUNDS = 5
 
@@ -62,6 +67,7 @@ class PruningPlan:
         layers: one row a layer.
         warnings: a sentence for each target that could not be met within half a point.
         seconds: time it took, tracing not included.
+        time: what is kept of a forward pass's time; None where no latency was asked for.
     """
 
     target: Target
@@ -71,6 +77,7 @@ class PruningPlan:
     layers: tuple[LayerRow, ...]
     warnings: tuple[str, ...]
     seconds: float
+    time: TimeKept | None = None
 
 
 class Planner:
@@ -112,6 +119,7 @@ class Planner:
         self._model = model
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
+        self._clock: LatencyModel | None = None
         self._allocation = allocation
         self._align = align
         self._members = [tie for tie in self.trace.ties if self.trace.groups[tie[0]].locked is None]
@@ -138,8 +146,32 @@ class Planner:
             **self._savings(self._widths),
         )
 
+    def timed_by(self, clock: LatencyModel) -> Planner:
+        """The same planner, which counts predicted time wherever this one counts GFLOPs."""
+        timed = copy.copy(self)
+        timed._clock = clock
+        saved = timed._savings(self._widths)
+        timed._units = replace(self._units, gflops=saved["gflops"], params=saved["params"])
+        return timed
+
+    def widths_for(self, parts: Sequence[float], seed: int) -> list[tuple[NDArray[np.int64], ...]]:
+        """Cuts in which each unit keeps each of the parts once, in an order of its own: all widths, hardly correlated.
+
+        Args:
+            parts: of the channels of each unit, as many as cuts are wanted.
+            seed: of the orders.
+
+        Returns:
+            For each cut the channels that each group keeps; which they are does not matter.
+        """
+        order = np.random.default_rng(seed)
+        steps = _steps(self._widths, self._align)
+        mixed = np.array([order.permutation(parts) for _ in self._members]).T
+        counts = [np.maximum(self._widths - steps * np.round(self._widths * (1 - row) / steps), steps) for row in mixed]
+        return [tuple(np.arange(round(count)) for count in self._per_group(each)) for each in counts]
+
     def plan(self, target: Target) -> PruningPlan:
-        """Choose the channels to keep.
+        """Choose the channels to keep; a latency is met by prediction, and only by a planner that has a clock.
 
         Raises:
             TargetError: the model cannot be cut that far, or not both costs together.
@@ -159,7 +191,18 @@ class Planner:
             layers=self.costs.rows(n_kept),
             warnings=tuple(self._warnings(target, counts)),
             seconds=time.perf_counter() - start,
+            time=self._clock.time_kept(n_kept) if self._clock else None,
         )
+
+    @property
+    def _counted(self) -> str:
+        """What is counted first, beside the parameters."""
+        return "latency" if self._clock else "GFLOPs"
+
+    def _goals(self, target: Target) -> tuple[float | None, float | None]:
+        """The parts to keep: of GFLOPs or predicted time, and of the parameters."""
+        assert (target.latency is None) == (self._clock is None), "a latency takes a clock, and nothing else does"
+        return target.parts.get(self._counted), target.params_kept
 
     def _floors(self, original: DetectionModel) -> Numbers:
         return np.clip(np.ceil(self._widths_in(original) * MIN_GROUP_KEPT), 1, self._widths)
@@ -191,7 +234,7 @@ class Planner:
         return self.costs.costs(kept), self.costs.rows(kept)
 
     def _counts(self, target: Target) -> Numbers:
-        if target.gflops_kept in (1, None) and target.params_kept in (1, None):
+        if all(goal in (1, None) for goal in self._goals(target)):
             return self._widths
         self._check_reach(target)
         ideal = self._ideal_cut(target)
@@ -206,10 +249,8 @@ class Planner:
 
     def _check_reach(self, target: Target) -> None:
         least = self._kept_parts(self._units.floors)
-        for name, asked, reached in (
-            ("GFLOPs", target.gflops_kept, least[0]),
-            ("parameters", target.params_kept, least[1]),
-        ):
+        names = (self._counted, "parameters")
+        for name, asked, reached in zip(names, self._goals(target), least, strict=True):
             if asked is not None and asked < reached:
                 raise TargetError(
                     f"Keeping {asked:g} of the {name} is out of reach: with every layer at its floor of "
@@ -231,14 +272,15 @@ class Planner:
 
     def _tilted_cut(self, units: Units, target: Target) -> Numbers:
         """Channels to keep from one depth and one tilt."""
-        if target.gflops_kept is None:
+        first, params = self._goals(target)
+        if first is None:
             return self._at_depth(units, 1.0 if self._allocation == "budget" else 0.0, target)
-        if target.params_kept is None:
+        if params is None:
             return self._at_depth(units, 0.0, target)
 
         def excess_params(tilt: float) -> float:
-            assert target.params_kept is not None
-            return float(self._kept_parts(self._at_depth(units, tilt, target))[1]) - target.params_kept
+            assert params is not None
+            return float(self._kept_parts(self._at_depth(units, tilt, target))[1]) - params
 
         for most in TILTS:
             low, high = excess_params(-most), excess_params(most)
@@ -247,15 +289,16 @@ class Planner:
         nearest, tilt = min((low, -most), (high, most), key=lambda end: abs(end[0]))
         if abs(nearest) > MOVABLE:
             raise TargetError(
-                f"Keeping {target.gflops_kept:g} of the GFLOPs and {target.params_kept:g} of the parameters "
-                f"contradict each other for this model; with these GFLOPs it keeps "
-                f"{target.params_kept + nearest:.3f} of the parameters at the nearest."
+                f"Keeping {first:g} of the {self._counted} and {params:g} of the parameters contradict each other for "
+                f"this model; with that part of the {self._counted} it keeps {params + nearest:.3f} of the parameters "
+                f"at the nearest."
             )
         return self._at_depth(units, tilt, target)
 
     def _at_depth(self, units: Units, tilt: float, target: Target) -> Numbers:
-        """The cut of a tilt that meets the GFLOPs target, or the parameter target where there is no other."""
-        which, goal = (0, target.gflops_kept) if target.gflops_kept is not None else (1, target.params_kept)
+        """The cut of a tilt that meets the target of GFLOPs or time, or of parameters where there is no other."""
+        goals = self._goals(target)
+        which, goal = (0, goals[0]) if goals[0] is not None else (1, goals[1])
         assert goal is not None
         keep = ALLOCATIONS[self._allocation](units, tilt)
 
@@ -269,7 +312,11 @@ class Planner:
         part = 0.1 * counts
         trials = counts[:, None] - np.diag(part)
         now, less = self._kept_parts(counts), self._kept_parts(trials)
-        return {"gflops": (now[0] - less[0]) / part, "params": (now[1] - less[1]) / part}
+        saved = (now[0] - less[0]) / part
+        if self._clock:
+            # Channels that save no time have no price.
+            saved = np.maximum(saved, LEAST_SAVED * saved.mean())
+        return {"gflops": saved, "params": (now[1] - less[1]) / part}
 
     def _round(self, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
         """Whole steps nearest to the ideal cut, then single steps moved while the targets' error shrinks."""
@@ -298,26 +345,24 @@ class Planner:
 
     def _errors(self, counts: Numbers, target: Target) -> Numbers:
         """Kept minus asked part of each cost that is asked for, [costs] or [costs, plans]."""
-        kept = self._kept_parts(counts)
-        asked = (target.gflops_kept, target.params_kept)
-        return np.array([part - goal for part, goal in zip(kept, asked, strict=True) if goal is not None])
+        parts = zip(self._kept_parts(counts), self._goals(target), strict=True)
+        return np.array([part - goal for part, goal in parts if goal is not None])
 
     def _kept_parts(self, counts: Numbers) -> tuple[Numbers, Numbers]:
-        gflops, params = self.costs.training_costs(self._per_group(counts))
-        return gflops / self._gflops, params / self._params
+        per_group = self._per_group(counts)
+        gflops, params = self.costs.training_costs(per_group)
+        first = self._clock.kept(per_group) if self._clock else gflops / self._gflops
+        return first, params / self._params
 
     def _per_group(self, counts: Numbers) -> Numbers:
         fixed = self._fixed.reshape(-1, *(1,) * (counts.ndim - 1))
         return fixed + self._spread @ counts
 
     def _warnings(self, target: Target, counts: Numbers) -> list[str]:
-        gflops, params = self._kept_parts(counts)
+        names = (self._counted, "parameters")
         return [
             f"{100 * asked:.1f}% of the {name} were to be kept; whole channels allow {100 * part:.1f}% at the nearest."
-            for name, asked, part in (
-                ("GFLOPs", target.gflops_kept, gflops),
-                ("parameters", target.params_kept, params),
-            )
+            for name, asked, part in zip(names, self._goals(target), self._kept_parts(counts), strict=True)
             if asked is not None and abs(part - asked) > TOLERANCE
         ]
 

@@ -80,20 +80,24 @@ class RunRequest:
             return cls(
                 **{
                     **values,
-                    "target": Target(**target) if target else None,
+                    "target": Target.from_dict(target) if target else None,
                     "method": CutMethod(**values["method"]),
                 }
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"A stored request cannot be read: {error}.") from error
 
     def arguments(self) -> tuple[str, ...]:
-        """The command line behind `trimboard run`."""
+        """The command line behind `trimboard run`, for the machine that a latency is asked for on."""
+        latency = self.target.latency if self.target else None
         asked = {
             "data": self.data,
             "level": self.level,
             "keep-gflops": self.target.gflops_kept if self.target else None,
             "keep-params": self.target.params_kept if self.target else None,
+            "keep-latency": latency.kept if latency else None,
+            "backend": latency.backend if latency else None,
+            "threads": latency.threads if latency else None,
             "epochs": self.epochs,
             "patience": self.patience,
             "imgsz": self.imgsz,

@@ -10,13 +10,14 @@ from typing import Any
 
 from ultralytics.nn.tasks import DetectionModel
 
-from cache.record import EpochRow, Metrics, Progress
+from cache.record import EpochRow, Metrics, Progress, TimeKept
 from compression.checkpoint import write_checkpoint
 from compression.cut import Cutter
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.evaluation import evaluate_for
 from compression.finetune import fine_tune
+from compression.models import model_label
 from compression.planner import Planner
 from compression.shared_run import TRAINING_FOLDER
 from compression.spec import RunSpec, Target
@@ -37,6 +38,7 @@ class Compressed:
         recovered: accuracy after recovery, before any training; None where nothing was recovered.
         curve: epochs of all rounds, numbered through.
         warnings: a sentence for whatever the reader of the figures must know.
+        time: what is kept of a forward pass's time; None where no latency was asked for.
     """
 
     checkpoint: Path
@@ -44,6 +46,7 @@ class Compressed:
     recovered: Metrics | None
     curve: tuple[EpochRow, ...]
     warnings: tuple[str, ...]
+    time: TimeKept | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,13 @@ class Rounds:
             with self.stage("pruning"):
                 cutter = self._cutter(module)
                 cut = cutter.cut(self._target(number, cutter))
-            noted: dict[str, Any] = {"warnings": list(cut.plan.warnings), "pruned": None, "recovered": None}
+            time = asdict(cut.plan.time) if cut.plan.time else None
+            noted: dict[str, Any] = {
+                "warnings": list(cut.plan.warnings),
+                "pruned": None,
+                "recovered": None,
+                "time": time,
+            }
             if self.spec.steps == 1:
                 noted["pruned"] = self._measured("measuring before recovery", cut.module)
             with self.stage("recovering accuracy"):
@@ -126,6 +135,8 @@ class Rounds:
             recovered=_metrics(noted["recovered"]),
             curve=(),
             warnings=tuple(noted["warnings"]),
+            # A run of before there were latencies, which goes on, noted none.
+            time=TimeKept(**noted["time"]) if noted.get("time") else None,
         )
 
     def _cutter(self, module: DetectionModel) -> Cutter:
@@ -136,10 +147,15 @@ class Rounds:
             dataset=self.dataset,
             device=self.spec.device,
             original=self.original,
+            head=self.spec.head,
+            label=model_label(self.spec.model),
+            tell=self.tell,
         )
 
     def _target(self, number: int, cutter: Cutter) -> Target:
         """What this round is to keep of the model it begins with, so that all rounds cut equally much."""
+        if self.spec.steps == 1:
+            return self.spec.target
         before, _ = Planner(self.original, self.spec.imgsz).outcome(self.original)
         now = cutter.before
 

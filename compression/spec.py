@@ -55,23 +55,81 @@ DEFAULT_CALIBRATION_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatencyTarget:
+    """The time of a forward pass to keep: of one image, in full precision.
+
+    Attributes:
+        kept: part of the original's time, 0.2 to 1.
+        backend: what runs the model.
+        threads: of the processor; does not matter on a GPU.
+        machine: the processor or GPU that it is for; times of another one are others.
+        backend_version: of the package that runs it there.
+    """
+
+    kept: float
+    backend: BackendName
+    machine: str
+    backend_version: str
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        _check_kept("latency", self.kept)
+        if self.backend not in get_args(BackendName):
+            raise SpecError(f"There is no backend {self.backend!r}; choose one of {', '.join(get_args(BackendName))}.")
+        if isinstance(self.threads, bool) or not isinstance(self.threads, int) or self.threads < 1:
+            raise SpecError(f"threads {self.threads!r} is not possible; give a whole number from 1 up.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """The costs to keep, on the training graph, as parts of the original's; None leaves that cost free.
 
     Attributes:
         gflops_kept: part of the GFLOPs at the run's image size, 0.2 to 1.
         params_kept: part of the parameters, 0.2 to 1.
+        latency: the time to keep, in place of GFLOPs.
     """
 
     gflops_kept: float | None
     params_kept: float | None
+    latency: LatencyTarget | None = None
 
     def __post_init__(self) -> None:
-        if self.gflops_kept is None and self.params_kept is None:
-            raise SpecError("A target needs GFLOPs or parameters to keep; give --keep-gflops, --keep-params or both.")
+        if self.gflops_kept is None and self.params_kept is None and self.latency is None:
+            raise SpecError(
+                "A target needs something to keep; give --keep-gflops or --keep-latency, --keep-params, or both."
+            )
+        if self.gflops_kept is not None and self.latency is not None:
+            raise SpecError(
+                f"Keeping {self.gflops_kept:g} of the GFLOPs and {self.latency.kept:g} of the latency contradict each "
+                f"other; give one of both."
+            )
         for name, kept in (("GFLOPs", self.gflops_kept), ("parameters", self.params_kept)):
-            if kept is not None and not MIN_KEPT <= kept <= 1:
-                raise SpecError(f"Keeping {kept:g} of the {name} is not possible; give a part from {MIN_KEPT:g} to 1.")
+            if kept is not None:
+                _check_kept(name, kept)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What is asked for, by what it is called: "GFLOPs", "latency", "parameters"."""
+        latency = self.latency.kept if self.latency else None
+        asked = {"GFLOPs": self.gflops_kept, "latency": latency, "parameters": self.params_kept}
+        return {name: kept for name, kept in asked.items() if kept is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Target:
+        """The inverse of `asdict`, also of what was written before there were latencies.
+
+        Raises:
+            SpecError: a part is out of range.
+            TypeError: a field is unknown or missing.
+        """
+        latency = values.get("latency")
+        return cls(**{**values, "latency": LatencyTarget(**latency) if latency else None})
+
+
+def _check_kept(name: str, kept: float) -> None:
+    if not MIN_KEPT <= kept <= 1:
+        raise SpecError(f"Keeping {kept:g} of the {name} is not possible; give a part from {MIN_KEPT:g} to 1.")
 
 
 _CHOICES = {
@@ -183,6 +241,8 @@ class RunSpec:
         _check_choices(self)
         _check_counts(self)
         _check_steps(self)
+        if self.steps > 1 and self.target.latency is not None:
+            raise SpecError(f"A latency is reached in one step; leave --steps {self.steps} out.")
 
     @property
     def method(self) -> CutMethod:
@@ -211,8 +271,8 @@ class RunSpec:
                 f"This run was specified as version {version!r}; only version {SPEC_VERSION} is understood."
             )
         try:
-            return cls(**{**known, "target": Target(**known["target"]), "classes": tuple(known["classes"])})
-        except (TypeError, KeyError) as error:
+            return cls(**{**known, "target": Target.from_dict(known["target"]), "classes": tuple(known["classes"])})
+        except (TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"A stored run specification cannot be read: {error}.") from error
 
     @property
@@ -224,6 +284,8 @@ class RunSpec:
         for field, before in _ADDED_FIELDS.items():
             if decisive[field] == before:
                 del decisive[field]
+        if self.target.latency is None:
+            del decisive["target"]["latency"]
         # Two paths to the same weights are the same model.
         decisive["model"] = None if self.weights_sha256 else model_label(self.model)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

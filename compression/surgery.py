@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 import torch_pruning as tp
@@ -25,8 +26,13 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
     Returns:
         A narrower copy. Its weights are those of the original at the places that stay.
     """
+    return keep_channels(model, trace, plan.kept)
+
+
+def keep_channels(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) -> DetectionModel:
+    """The same, of the channels that each group keeps."""
     pruned = copy.deepcopy(model)
-    for (name, side), positions in sorted(_positions_to_remove(trace, plan).items()):
+    for (name, side), positions in sorted(_positions_to_remove(trace, kept).items()):
         if positions:
             _remove(pruned.get_submodule(name), side, sorted(positions))
     for module in pruned.modules():
@@ -46,7 +52,7 @@ def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict
         trace: its channel groups.
         plan: which channels of each group stay.
     """
-    removed = _positions_to_remove(trace, plan)
+    removed = _positions_to_remove(trace, plan.kept)
     return {
         name: np.setdiff1d(np.arange(module.out_channels), sorted(removed.get((name, "out"), ())))
         for name, module in model.named_modules()
@@ -54,11 +60,11 @@ def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict
     }
 
 
-def _positions_to_remove(trace: Trace, plan: PruningPlan) -> dict[tuple[str, Side], set[int]]:
+def _positions_to_remove(trace: Trace, kept: Sequence[Indices]) -> dict[tuple[str, Side], set[int]]:
     remove: dict[tuple[str, Side], set[int]] = {}
-    for group, kept in zip(trace.groups, plan.kept, strict=True):
+    for group, channels in zip(trace.groups, kept, strict=True):
         for member in group.members:
-            gone = member.positions[~np.isin(member.channels, kept)]
+            gone = member.positions[~np.isin(member.channels, channels)]
             remove.setdefault((member.layer, member.side), set()).update(gone.tolist())
     return remove
 

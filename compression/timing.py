@@ -59,6 +59,12 @@ def take_turns(actions: Sequence[Callable[[], object]], *, n_rounds: int, seed: 
     return seconds
 
 
+def is_timed(n_rounds: int) -> NDArray[np.bool_]:
+    """Which of the passes that `take_turns` makes of each action are timed ones, [passes]."""
+    turn = [False] * UNTIMED_PASSES + [True] * TIMED_PASSES
+    return np.array([False] * WARM_UP_PASSES + turn * n_rounds)
+
+
 def ratio_of(seconds: NDArray[np.float64], reference: NDArray[np.float64]) -> Ratio:
     """Compare two actions round by round.
 

@@ -21,6 +21,7 @@ from pages.parts.conditions import path_key
 from pages.parts.heatmap import heatmap, most_cut
 from pages.parts.launch import launch_form
 from pages.parts.legend import legend_html, scale_html
+from pages.parts.lost_speed import show_lost_speed
 from pages.parts.measured_times import MeasuredTimes, measured_times, ratios_of
 from pages.parts.methods import made_by, planned_by
 from pages.parts.outcome import (
@@ -112,6 +113,8 @@ def _draw_level(view: View) -> None:
     if outcome.record is not None and view.options is not None:
         with st.expander("Measure this level again, with other settings"):
             launch_form(level, view.options)
+    if outcome.record is not None:
+        show_lost_speed(view.store, outcome.record)
 
 
 def _aim(level: int) -> str:

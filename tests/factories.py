@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cache.latency import LatencyRecord, LatencySpec
+from cache.layer_times import LayerTime, LayerTimesRecord, LayerTimesSpec, TimedForm
 from cache.record import Artifact, Costs, LayerRow, Metrics, PlanRecord, RunRecord
 from compression.levels import target_of
 from compression.spec import RunSpec
@@ -128,6 +129,50 @@ def published(level: int = 5, model: str = "yolo26s", **changes: Any) -> RunReco
             "source": "a publication",
             **changes,
         },
+    )
+
+
+def layer_times(subject: str = "ef" * 32, **changes: Any) -> LayerTimesRecord:
+    """Times of two layers of an original and of a level; the first keeps half of its GFLOPs and three quarters of its time.
+
+    Args:
+        subject: sha256 of the level's checkpoint.
+        changes: fields of the spec.
+    """
+    values: dict[str, Any] = {
+        "subject": subject,
+        "reference": "ab" * 32,
+        "backend": "onnx",
+        "precision": "fp32",
+        "imgsz": 320,
+        "batch": 1,
+        "threads": 1,
+        "head": "e2e",
+        "calibration": "",
+        "machine": "a processor, 2 cores",
+        "backend_version": "1.2.3",
+        **changes,
+    }
+
+    def form(first: LayerTime, second: LayerTime) -> TimedForm:
+        return TimedForm(layers=(first, second), rest_ms=1.0)
+
+    return LayerTimesRecord(
+        spec=LayerTimesSpec(**values),
+        model="yolo26n",
+        level=3,
+        forms=(
+            form(
+                LayerTime(name="model.0.cv1", channels_in=16, channels_out=32, ms=8.0),
+                LayerTime(name="model.1.cv1", channels_in=32, channels_out=32, ms=1.0),
+            ),
+            form(
+                LayerTime(name="model.0.cv1", channels_in=16, channels_out=16, ms=6.0),
+                LayerTime(name="model.1.cv1", channels_in=16, channels_out=16, ms=0.25),
+            ),
+        ),
+        environment={"processor": "a processor, 2 cores"},
+        created="2026-05-24T10:00:00+00:00",
     )
 
 

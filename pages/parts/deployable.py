@@ -82,6 +82,4 @@ def _level(record: RunRecord) -> str:
     if record.level is not None:
         return str(record.level)
     assert record.spec is not None, "a measured record without a spec"
-    target = record.spec.target
-    kept = {"GFLOPs": target.gflops_kept, "parameters": target.params_kept}
-    return " and ".join(f"{part:.0%} of {noun}" for noun, part in kept.items() if part is not None)
+    return " and ".join(f"{part:.0%} of {noun}" for noun, part in record.spec.target.parts.items())

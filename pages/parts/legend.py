@@ -37,6 +37,17 @@ def scale_html(data: Heatmap) -> str:
     return f'<div class="trimboard-legend"><span>{text}</span></div>'
 
 
+def lost_speed_legend_html() -> str:
+    """The legend of the plot of lost speed, as HTML."""
+    entries = [
+        (_ring(NEUTRAL), "GFLOPs kept"),
+        (_dot(ACCENT, 5), "time kept"),
+        (_line(PUBLISHED, "", ""), "speed-up lost in between, milliseconds at the right"),
+    ]
+    items = (f"<span>{svg(drawing)}{text}</span>" for drawing, text in entries)
+    return f'<div class="trimboard-legend">{"".join(items)}</div>'
+
+
 def svg(drawing: str, width: int = 30) -> str:
     """A drawing of 14 pixels' height for a legend, as HTML."""
     # As an image: Streamlit takes inline drawings out of HTML.

@@ -14,6 +14,7 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from cache.record import EpochRow
+from compression.lost_time import LostTime
 from pages.parts.heatmap import Heatmap
 from pages.parts.outcome import METRIC_LABELS
 from pages.parts.run_cards import losses_of
@@ -205,6 +206,53 @@ def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
             y1=row + 0.5,
             line={"color": NEUTRAL, "width": 2},
         )
+    return figure
+
+
+def draw_lost_speed(rows: Sequence[LostTime], labels: Sequence[str], hover: Sequence[str]) -> go.Figure:
+    """Parts of GFLOPs and of time that layers keep, with what is lost between them, the first row at the top.
+
+    Args:
+        rows: the layers.
+        labels: their names.
+        hover: everything about each.
+    """
+    figure = go.Figure(layout=_layout(70 + 30 * len(rows)))
+    places = list(range(len(rows)))
+    gflops, time = [100 * row.gflops_kept for row in rows], [100 * row.time_kept for row in rows]
+    ends = [value for pair in zip(gflops, time, [None] * len(rows), strict=True) for value in pair]
+    figure.add_scatter(
+        x=ends,
+        y=[place for place in places for _ in range(3)],
+        mode="lines",
+        line={"color": PUBLISHED, "width": 3},
+        opacity=FAINT,
+        hoverinfo="skip",
+    )
+    for values, colour, symbol in ((gflops, NEUTRAL, "circle-open"), (time, ACCENT, "circle")):
+        figure.add_scatter(
+            x=values,
+            y=places,
+            mode="markers",
+            marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
+            hovertext=list(hover),
+            hovertemplate=_HOVER,
+        )
+    for place, row in zip(places, rows, strict=True):
+        # In the margin, where no point can stand.
+        figure.add_annotation(
+            x=1, xref="paper", xanchor="left", xshift=6, y=place, text=f"{row.lost_ms:+.2f} ms", showarrow=False
+        )
+    figure.update_xaxes(title="Kept of the original", ticksuffix="%", showgrid=True, zeroline=False, fixedrange=True)
+    figure.update_yaxes(
+        tickvals=places,
+        ticktext=[f"<b>{label}</b>" if place == 0 else label for place, label in enumerate(labels)],
+        range=[len(rows) - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
+        fixedrange=True,
+    )
+    figure.update_layout(margin={"r": 78})
     return figure
 
 

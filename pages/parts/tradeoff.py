@@ -261,10 +261,12 @@ def _text(record: RunRecord) -> str:
 
 
 def _target_text(record: RunRecord) -> str:
-    """What a custom target keeps: "40%" of the GFLOPs, "60% params" where those are free; an uncut model says so."""
+    """What a custom target keeps: "40%" of the GFLOPs, "60% params" or "70% time" else; an uncut model says so."""
     if record.spec is None:
         return "custom"
-    gflops, params = record.spec.target.gflops_kept, record.spec.target.params_kept
+    gflops, params, latency = (record.spec.target.parts.get(name) for name in ("GFLOPs", "parameters", "latency"))
+    if latency is not None:
+        return f"{100 * latency:g}% time"
     if gflops is None:
         return f"{100 * (params or 1):g}% params"
     return f"{100 * gflops:g}%" if gflops < 1 or (params or 1) < 1 else UNCUT

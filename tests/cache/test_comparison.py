@@ -8,8 +8,8 @@ import pytest
 
 from cache.comparison import COLUMNS, change_pct, comparison, published_table, to_csv
 from cache.published import load_published
-from cache.record import Metrics, RunRecord
-from compression.spec import Target
+from cache.record import Metrics, RunRecord, TimeKept
+from compression.spec import LatencyTarget, Target
 from tests.cache.samples import make_record, make_spec
 
 # The columns that users' sheets rely on, in their order.
@@ -94,10 +94,21 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "key": make_spec().key,
     }
     assert row[list(expected)].to_dict() == expected
-    assert row.drop(list(expected)).index.tolist() == ["classes", "gpu", "ultralytics", "source"]
-    assert row[["classes", "gpu", "ultralytics", "source"]].isna().all()
+    missing = ["classes", *LATENCY, "gpu", "ultralytics", "source"]
+    assert row.drop(list(expected)).index.tolist() == missing
+    assert row[missing].isna().all()
 
 
+def test_a_latency_stands_beside_what_was_measured_of_it() -> None:
+    asked = LatencyTarget(kept=0.7, backend="onnx", machine="m", backend_version="1")
+    spec = make_spec(level=None, target=Target(gflops_kept=None, params_kept=None, latency=asked))
+    times = {"predicted_ms": 70.0, "predicted_kept": 0.69, "measured_ms": 71.2, "measured_kept": 0.7123}
+    row = comparison([make_record(spec, time=TimeKept(**times))]).iloc[0]
+    assert row[LATENCY].tolist() == [70.0, "onnx", 71.23]
+    assert row[["level", "gflops_kept_target_pct", "params_kept_target_pct"]].isna().all()
+
+
+LATENCY = ["latency_kept_target_pct", "latency_backend", "latency_kept_pct"]
 WAY = [
     "map50_before_recovery",
     "map50_95_before_recovery",

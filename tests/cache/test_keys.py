@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cache.store import plan_key
-from compression.spec import Target
+from compression.spec import LatencyTarget, Target
 from tests.cache.samples import make_spec
+
+LATENCY = LatencyTarget(kept=0.5, backend="onnx", machine="a processor", backend_version="1.2.3")
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,7 @@ def test_a_run_has_the_same_key_wherever_its_files_lie(same: dict[str, Any]) -> 
         {"data_fingerprint": "e" * 64},
         {"level": None},
         {"target": Target(gflops_kept=0.5, params_kept=None)},
+        {"target": Target(gflops_kept=None, params_kept=None, latency=LATENCY)},
         {"head": "nms"},
         {"recipe": "plain"},
         {"epochs": 31},
@@ -42,6 +46,22 @@ def test_a_run_has_the_same_key_wherever_its_files_lie(same: dict[str, Any]) -> 
 )
 def test_what_decides_the_result_decides_the_key(change: dict[str, Any]) -> None:
     assert make_spec(**change).key != make_spec().key
+
+
+def test_keys_of_before_there_were_latencies_are_the_same() -> None:
+    assert make_spec().key == "9a0831cdfb6fefa33338aba077ab7a05c66eb12fa7b9b65cd49ee9a7436f5a58"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kept": 0.6}, {"backend": "openvino"}, {"threads": 2}, {"machine": "another"}, {"backend_version": "1.2.4"}],
+)
+def test_a_latency_is_asked_for_of_one_machine_and_one_way_to_run(change: dict[str, Any]) -> None:
+    keys = [
+        make_spec(level=None, target=Target(gflops_kept=None, params_kept=None, latency=latency)).key
+        for latency in (LATENCY, replace(LATENCY, **change))
+    ]
+    assert keys[0] != keys[1]
 
 
 def test_random_weights_are_told_apart_by_architecture() -> None:

@@ -29,9 +29,9 @@ from compression.detector import read_checkpoint
 from compression.errors import DatasetError, HomeError
 from compression.failures import LossError, TrainingError, failure_of, note_failure, noted_failure
 from compression.finetune import LOSS_ATTEMPTS, RECIPES, ProgressTeller, Training, fine_tune
-from compression.pipeline import silent
 from compression.shapes import draw_dataset
 from compression.spec import CutMethod
+from compression.telling import silent
 from compression.trainer import FineTuneTrainer
 from compression.training_state import ATTEMPT, TrainingState, last_state, read_attempt
 from tests.compression.models import build

@@ -32,9 +32,10 @@ from compression.finetune import (
     fine_tune,
     read_curve,
 )
-from compression.pipeline import StoreTeller, silent
+from compression.pipeline import StoreTeller
 from compression.planner import Planner
 from compression.surgery import apply_plan
+from compression.telling import silent
 from compression.trainer import FineTuneTrainer
 from compression.training_state import TrainingState, last_state, read_attempt
 from tests.compression.models import IMGSZ, LEVEL_5

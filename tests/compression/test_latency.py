@@ -19,8 +19,8 @@ from compression.cli_bench import add_bench_command
 from compression.detector import file_sha256
 from compression.errors import SpecError
 from compression.latency import Timed, measure, opened, reference_of
-from compression.pipeline import silent
 from compression.spec import BackendName
+from compression.telling import silent
 from tests.commands import run_command
 from tests.compression.models import LEVEL_5, original, pruned
 
