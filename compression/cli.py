@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 from cache.record import ExecutorName
 from compression.alignment import AUTO, DEFAULT_BACKEND, alignment_for
 from compression.cli_bench import add_bench_command
+from compression.cli_brought import add_brought_commands
 from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_queue import add_queue_commands, queue_requests
@@ -454,6 +455,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(sweep)
     _add_executor(sweep)
 
+    add_brought_commands(add)
     add_bench_command(add)
     add_export_command(add)
     add_queue_commands(add)
