@@ -141,7 +141,8 @@ def remove(one: Brought) -> None:
     requests = [run.request for run in own_store().queue.runs() if run.state in ("queued", "running")]
     n_runs = sum(one.path in (request.model, request.data) for request in requests if request)
     if n_runs:
-        raise _error(one.kind, f"{one.name!r} is needed by {n_runs} runs that wait or are at work; cancel them first.")
+        who, them = ("1 run that waits or is", "it") if n_runs == 1 else (f"{n_runs} runs that wait or are", "them")
+        raise _error(one.kind, f"{one.name!r} is needed by {who} at work; cancel {them} first.")
     gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=_folder()))
     _entry(one.kind, one.sha256).rename(gone / "it")
     shutil.rmtree(gone, ignore_errors=True)
