@@ -94,6 +94,7 @@ def keep_upload(file_name: str, content: bytes | memoryview) -> Path:
     Raises:
         OSError: it cannot be written.
     """
+    _folder().mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=_UPLOAD, dir=_folder()))
     given = Path(file_name.replace("\\", "/"))
     file = folder / f"{_plain(given.stem)}{_NO_NAME.sub('', given.suffix.lower())}"
@@ -115,6 +116,7 @@ def add(file: str, *, name: str = "") -> Brought:
         DatasetError: likewise; `faults` has all that is wrong.
     """
     place = Path(file).expanduser()
+    _folder().mkdir(exist_ok=True)
     _clear_stale()
     try:
         if place.suffix.lower() == ".pt":
@@ -177,7 +179,7 @@ def _add_model(file: Path, name: str) -> Brought:
                     kept=True,
                     added=_now(),
                     size_bytes=file.stat().st_size,
-                    classes=tuple(str(one) for _, one in sorted(module.names.items())),
+                    classes=_class_names(module.names),
                     architecture=architecture_of(module) or label,
                     imgsz=_image_size(module.args.get("imgsz")),
                 ),
@@ -322,9 +324,7 @@ def _error(kind: Kind, text: str) -> TrimboardError:
 
 
 def _folder() -> Path:
-    folder = home().resolve() / "brought"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return home().resolve() / "brought"
 
 
 def _entry(kind: Kind, sha256: str) -> Path:
@@ -338,6 +338,12 @@ def _read(file: Path) -> Brought | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return one if Path(one.path).is_file() else None
+
+
+def _class_names(names: object) -> tuple[str, ...]:
+    """Ultralytics keeps them by index; older versions in a list."""
+    by_index = [name for _, name in sorted(names.items())] if isinstance(names, dict) else names
+    return tuple(map(str, by_index)) if isinstance(by_index, list | tuple) else ()
 
 
 def _image_size(trained_at: object) -> int:

@@ -126,7 +126,8 @@ def _settled_places(
         elif place.is_dir():
             yield _name(place, root)
         else:
-            name = f"{split}{number or ''}.txt"
+            # No name that a list of the zip may have, which is read after this one is written.
+            name = f"{split}-images-{number}.txt"
             _settle_list(root, place, split, root / name, faults)
             yield name
 

@@ -55,8 +55,8 @@ def test_cvat_lists_images_by_places_of_its_own(tmp_path: Path) -> None:
             files[f"images/{split}/{number}.png"] = png(number)
             files[f"labels/{split}/{number}.txt"] = "0 0.5 0.5 0.5 0.5\n"
     file, content = settled(tmp_path, files)
-    assert content["train"] == ["train.txt"]
-    assert (tmp_path / "train.txt").read_text() == "./images/train/1.png\n./images/train/2.png\n"
+    assert content["train"] == ["train-images-0.txt"]
+    assert (tmp_path / "train-images-0.txt").read_text() == "./images/train/1.png\n./images/train/2.png\n"
     assert open_dataset(str(file)).n_val == 2
 
 

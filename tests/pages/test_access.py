@@ -49,16 +49,17 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ob
 @pytest.fixture
 def much_to_do() -> Store:
     """Results with a checkpoint and an exported file, a level to measure, and runs in each state."""
-    store, sha256 = Store(), "ef" * 32
+    store = Store()
     for level in (0, 2):
-        record = factories.with_checkpoint(factories.record(level), b"weights", sha256)
+        record = factories.with_checkpoint(factories.record(level), b"weights", sha256_of(level))
         store.save(record)
         place = run_folder(record.key) / "best.pt"
         place.parent.mkdir(parents=True)
         place.write_bytes(b"weights")
-    exports_folder(sha256).mkdir(parents=True)
-    (exports_folder(sha256) / "best.onnx").write_bytes(b"a file")
-    save_export(record_of(exports_folder(sha256) / "best.onnx"))
+    folder = exports_folder(sha256_of(2))
+    folder.mkdir(parents=True)
+    (folder / "best.onnx").write_bytes(b"a file")
+    save_export(record_of(folder / "best.onnx"))
     for level, state in ((1, "running"), (3, "queued"), (4, "failed")):
         spec = factories.spec(level)
         store.queue.submit(spec, RunRequest(model=spec.model, data=spec.data, level=level), lanes="cpu")
@@ -68,6 +69,10 @@ def much_to_do() -> Store:
             store.queue.end(spec.key, "failed", "No space is left.")
     store.queue.tell(factories.spec(1).key, Progress(stage="fine-tuning"))
     return store
+
+
+def sha256_of(level: int) -> str:
+    return f"{level}f" * 32
 
 
 def open_page(name: str, user: dict[str, Any] | None = None, **query: str) -> AppTest:
@@ -103,7 +108,7 @@ def test_results_are_still_there(much_to_do: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(access.ACCESS, access.RESULTS)
     assert open_page("explore", level="2").metric[0].value == "0.704"
     for level in (3, 4):
-        much_to_do.save_plan(plan_key("yolo26n.yaml", None, 10, 320, level), factories.plan(level))
+        much_to_do.save_plan(plan_key("", sha256_of(0), 10, 320, level), factories.plan(level))
     assert "1.32" in [metric.value for metric in open_page("explore", level="3").metric]
     assert "In the queue (1)" in [each.value for each in open_page("runs").subheader]
     assert "**ONNX**" in "".join(each.value for each in open_page("deploy").markdown)
