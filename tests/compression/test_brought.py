@@ -89,7 +89,7 @@ def test_a_zip_is_unpacked_and_known_by_its_name(own_home: Path, tmp_path: Path)
     one = add(str(upload))
     assert (one.kind, one.name, one.classes, one.n_train, one.n_val) == (
         "data",
-        "Blood cells -v1",
+        "Blood-cells-v1",
         ("red", "white"),
         2,
         2,

@@ -94,9 +94,9 @@ def test_a_list_does_not_name_anything_outside(tmp_path: Path) -> None:
 def test_a_split_is_not_guessed_from_another(tmp_path: Path) -> None:
     files = roboflow(**{"data.yaml": "train: /there/images\nval: /other/images\nnames: [a]\n"})
     assert len(faults(tmp_path / "both", files)) == 2
-    same = {**images("a/all"), "data.yaml": "train: /there/a/all/images\nval: ../all/images\nnames: [a]\n"}
+    same = {**images("all"), "data.yaml": "train: /there/all/images\nval: ../all/images\nnames: [a]\n"}
     (told,) = faults(tmp_path / "same", same)
-    assert told.startswith("data.yaml: `train` and `val` are different, but both are found at a/all/images only")
+    assert told.startswith("data.yaml: `train` and `val` are different, but both are found at all/images only")
 
 
 def test_without_a_data_yaml_its_maker_is_guessed(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def much_to_do() -> Store:
 
 
 def sha256_of(level: int) -> str:
-    return f"{level}f" * 32
+    """Of the checkpoint of a level; that of the original is what all others were cut from."""
+    return "ab" * 32 if level == 0 else f"{level}f" * 32
 
 
 def open_page(name: str, user: dict[str, Any] | None = None, **query: str) -> AppTest:
@@ -86,7 +87,7 @@ def open_page(name: str, user: dict[str, Any] | None = None, **query: str) -> Ap
 
 
 def acting(page: AppTest) -> list[str]:
-    return [f"{kind} {each.label}" for kind in ACTING for each in page.get(kind)]
+    return [f"{kind} {getattr(each, 'label', '')}" for kind in ACTING for each in page.get(kind)]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -96,7 +97,8 @@ def test_a_server_open_to_a_network_shows_results_only(
     assert acting(open_page(name, level="3"))
     started.clear()
     monkeypatch.setattr(access, "is_for_this_machine_only", lambda *arguments: False)
-    for level in ("2", "3"):
+    # A level that was measured, and one that was not.
+    for level in ("2", "3") if name == "explore" else ("2",):
         page = open_page(name, level=level)
         assert acting(page) == []
         assert page.caption[0].value.startswith(":material/lock: This server can be reached from a network")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Caption, Error, Info, Markdown
 
 from cache.store import Store, plan_key
-from compression import brought as brought_module
 from compression.brought import add, brought
 from compression.jobs import local
 from compression.jobs.local import Job
@@ -48,14 +49,14 @@ def cells(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ours(monkeypatch: pytest.MonkeyPatch) -> str:
+def ours(own_home: Path) -> str:
     """Path of a model that passed for one."""
-    folder = brought_module.home() / "brought" / "model-0123"
+    folder = own_home / "brought" / "model-0123"
     folder.mkdir(parents=True)
     (folder / "ours.pt").write_bytes(b"weights")
     one = {"kind": "model", "name": "ours", "path": "ours.pt", "sha256": "ab" * 32, "kept": True, "added": "2026-06-01"}
     facts = {"classes": ["red", "white"], "architecture": "yolo26n", "imgsz": 96, "size_bytes": 5_000_000}
-    (folder / "brought.json").write_text(brought_module.json.dumps(one | facts))
+    (folder / "brought.json").write_text(json.dumps(one | facts))
     return str(folder / "ours.pt")
 
 
@@ -71,7 +72,8 @@ def page() -> AppTest:
 
 
 def texts(opened: AppTest) -> str:
-    return "\n".join(str(each.value) for kind in ("markdown", "caption", "error", "info") for each in opened.get(kind))
+    kinds = Markdown | Caption | Error | Info
+    return "\n".join(str(each.value) for each in opened.main if isinstance(each, kinds))
 
 
 def test_limits_are_stated_and_nothing_leads_on_yet() -> None:
@@ -89,7 +91,7 @@ def test_an_upload_is_handed_over(started: list[tuple[str, str]]) -> None:
     opened.button(key="data-add").click().run()
     assert not opened.exception
     ((file, name),) = started
-    assert (Path(file).name, Path(file).read_bytes(), name) == ("my cells.zip", b"a zip", "cells")
+    assert (Path(file).name, Path(file).read_bytes(), name) == ("my-cells.zip", b"a zip", "cells")
     # The form is empty again.
     assert opened.button(key="data-add").disabled
 
