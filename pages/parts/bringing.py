@@ -20,7 +20,7 @@ from pages.parts.runs import plain
 
 POLL_S = 1.0
 
-UPLOAD, PATH = "Upload", "On the server"
+UPLOAD, PATH = "Upload", "By its path"
 # Session state: what was checked last in this session, by kind.
 JUST_ADDED = "just-added"
 

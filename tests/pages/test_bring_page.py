@@ -98,7 +98,7 @@ def test_an_upload_is_handed_over(started: list[tuple[str, str]]) -> None:
 
 def test_a_path_is_handed_over(started: list[tuple[str, str]]) -> None:
     opened = page()
-    opened.segmented_control(key="model-by").set_value("On the server").run()
+    opened.segmented_control(key="model-by").set_value("By its path").run()
     opened.text_input(key="model-path-0").set_value(" /models/best.pt ").run()
     opened.button(key="model-add").click().run()
     assert started == [("/models/best.pt", "")]
