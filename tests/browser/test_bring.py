@@ -1,7 +1,8 @@
-"""The page Add yours as a newcomer meets it: a file with a fault, a whole one, and on to its levels."""
+"""The page Add yours as a newcomer meets it, and as a visitor of a server that is open to a network does."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -39,3 +40,15 @@ def test_a_bad_file_and_then_a_good_one(own_home: Path, tmp_path: Path, page: Pa
         expect(page.get_by_test_id("stException")).to_have_count(0)
     assert errors == []
     assert [each.name for each in (own_home / "brought").glob("data-*")]
+
+
+def test_a_server_that_listens_everywhere_shows_results_only(own_home: Path, page: Page) -> None:
+    with serving(own_home, "--server.address", "0.0.0.0") as server:
+        page.goto(f"{server}/bring")
+        expect(page.get_by_text("so it shows results only")).to_be_visible()
+        expect(page.locator("input")).to_have_count(0)
+        page.get_by_role("link", name="Explore").click()
+        # The results that are shipped, which it opens on.
+        expect(page.get_by_role("button", name="Export comparison CSV")).to_be_visible()
+        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        assert page.get_by_role("button", name=re.compile("Measure|checkpoint|Fetch")).count() == 0
