@@ -16,6 +16,7 @@ from compression.errors import DatasetError
 
 # Ultralytics accepts coordinates that leave the image by this part of its size.
 TOLERANCE = 0.01
+_HEIF_MODULE = "pi_heif"
 # Of files with a fault so many are named one by one.
 MOST_TOLD = 20
 
@@ -199,7 +200,10 @@ def _more(n_files: int) -> str:
 
 def _sentence(fault: _Finding, yaml_file: Path, nc: int, kpt_shape: tuple[int, int]) -> str:
     if fault.image_fault:
-        return f"The image {fault.pair.image} cannot be read ({fault.image_fault}); replace or remove it"
+        # Ultralytics tries HEIF last for whatever Pillow does not know, and tells of that only.
+        unknown = "it is no image, or of a format that is not installed"
+        reason = unknown if _HEIF_MODULE in fault.image_fault else fault.image_fault
+        return f"The image {fault.pair.image} cannot be read ({reason}); replace or remove it"
     return _label_sentence(fault, yaml_file, nc, kpt_shape)
 
 

@@ -105,8 +105,6 @@ def _predictor(checkpoint: Path, *, imgsz: int, head: HeadName, conf: float, dev
             "verbose": False,
         }
     )
-    # They tell Ultralytics over the network that its predictor is used.
-    predictor.callbacks.clear()
     predictor.setup_model(module, verbose=False)
     return predictor
 

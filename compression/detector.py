@@ -16,10 +16,15 @@ from ultralytics.nn import modules as ultralytics_modules
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.events import events
 
 from compression.errors import ModelError
 from compression.models import CATALOG, model_label, weights_file
 from compression.spec import HeadName
+
+# Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
+# user's, and holds for what he does without Trimboard too.
+events.enabled = False
 
 # Where what Trimboard adds to a checkpoint stands, as plain data.
 CHECKPOINT_KEY = "trimboard"

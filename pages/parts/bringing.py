@@ -51,8 +51,8 @@ _WORDS: dict[Kind, _Words] = {
         noun="model",
         types=("pt",),
         rules=(
-            "A `.pt` that Ultralytics saved: YOLO26, YOLO11 or YOLOv8, for detection. It is opened by the restricted "
-            "loader, which runs nothing that a file may hold."
+            "A `.pt` of a YOLO detector that Ultralytics saved. It is opened by the restricted loader, which runs "
+            "nothing that a file may hold."
         ),
         path="Path of the .pt",
         path_help="It is copied.",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from ultralytics import YOLO
-from ultralytics.utils.events import events
 
 from cache.shipped import SHIPPED
 from compression.checkpoint import write_checkpoint
@@ -58,17 +57,6 @@ def test_each_image_is_seen_as_alone(tmp_path: Path) -> None:
     alone = [detect(TRAINED, [image], imgsz=320, head="e2e", device="cpu")[0] for image in (sample, file)]
     assert together == alone
     assert detect(TRAINED, [], imgsz=320, head="e2e", device="cpu") == []
-
-
-def test_nobody_is_told_that_a_predictor_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError("an event is sent")
-
-    monkeypatch.setattr(type(events), "__call__", refuse)
-    sample, _ = drawn_sample()
-    with pytest.raises(AssertionError, match="an event is sent"):
-        YOLO(TRAINED).predict(sample, imgsz=64, device="cpu", verbose=False)
-    assert len(detect(TRAINED, [sample], imgsz=64, head="e2e", device="cpu")) == 1
 
 
 def test_faults_are_sentences(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import copy
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -532,3 +534,14 @@ def test_with_classes_refuses_a_compressed_model(tmp_path: Path) -> None:
     detector = open_detector(str(tmp_path / "small.pt"))
     with pytest.raises(ModelError, match=r"'small' was compressed for 80 classes and the data set has 2; compress its"):
         with_classes(detector, {0: "disc", 1: "ring"})
+
+
+@pytest.mark.parametrize(("module", "told"), [("ultralytics.models", True), ("compression.detector", False)])
+def test_nobody_is_told_of_what_is_done(module: str, told: bool) -> None:
+    # As where a user works: with a network, and with Ultralytics from its package.
+    program = (
+        "import ultralytics.utils as utils; utils.ONLINE = utils.IS_PIP_PACKAGE = True; utils.TESTS_RUNNING = False; "
+        f"import {module}; from ultralytics.utils.events import events; print(events.enabled)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == str(told)
