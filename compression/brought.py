@@ -24,7 +24,7 @@ from filelock import FileLock
 from cache.store import own_store
 from compression.archive import unpack
 from compression.dataset import data_label, known_datasets, open_dataset
-from compression.errors import DatasetError, ModelError, TrimboardError, naming_within
+from compression.errors import DatasetError, ModelError, SpecError, TrimboardError, naming_within
 from compression.home import home
 from compression.layout import settle
 from compression.models import CATALOG
@@ -112,6 +112,7 @@ def add(file: str, *, name: str = "") -> Brought:
             that stays where it is has the name of its file or folder.
 
     Raises:
+        SpecError: the name cannot be one.
         ModelError: the model cannot be used, or its name is taken.
         DatasetError: likewise; `faults` has all that is wrong.
     """
@@ -119,6 +120,8 @@ def add(file: str, *, name: str = "") -> Brought:
     _folder().mkdir(exist_ok=True)
     _clear_stale()
     try:
+        if name and (not _NAME.fullmatch(name) or name != name.strip()):
+            raise SpecError(f"{name!r} cannot be a name; use at most 60 letters, digits, spaces and `.+-_`.")
         if place.suffix.lower() == ".pt":
             return _add_model(place, name)
         if place.suffix.lower() == ".zip":
@@ -265,8 +268,6 @@ def _free_name(kind: Kind, asked: str, stem: str, content: str) -> str:
         first = _plain(stem)
         numbered = (f"{first}-{number}" for number in range(2, len(taken) + 3))
         return next(name for name in (first, *numbered) if name not in taken)
-    if not _NAME.fullmatch(asked) or asked != asked.strip():
-        raise _error(kind, f"{asked!r} cannot be a name; use at most 60 letters, digits, spaces and `.+-_`.")
     if asked in taken:
         raise _error(
             kind, f"The name {asked!r} is taken by something else, and names tell results apart; give another."

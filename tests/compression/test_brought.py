@@ -14,7 +14,7 @@ from compression.brought import add, brought, find_brought, keep_upload, remove
 from compression.checkpoint import write_checkpoint
 from compression.dataset import class_names
 from compression.detector import open_detector
-from compression.errors import DatasetError, ModelError
+from compression.errors import DatasetError, ModelError, SpecError
 from compression.models import model_label
 from compression.request import RunRequest
 from tests import factories
@@ -65,7 +65,7 @@ def test_names_tell_results_apart(own_home: Path, tmp_path: Path, checkpoint: Pa
         with pytest.raises(ModelError, match=f"The name '{taken}' is taken by something else"):
             add(str(checkpoint), name=taken)
     for bad in ("a/b", "x" * 61, "it's", " a", "[a]"):
-        with pytest.raises(ModelError, match="cannot be a name; use at most 60 letters"):
+        with pytest.raises(SpecError, match="cannot be a name; use at most 60 letters"):
             add(str(checkpoint), name=bad)
     copy = tmp_path / "yolo26s.pt"
     copy.write_bytes(checkpoint.read_bytes())
