@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 from cache.record import ExecutorName
 from compression.alignment import AUTO, DEFAULT_BACKEND, MEASURED, alignment_for
 from compression.cli_bench import add_bench_command
+from compression.cli_brought import add_brought_commands
 from compression.cli_compare import add_compare_command
 from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
@@ -474,6 +475,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(sweep)
     _add_executor(sweep)
 
+    add_brought_commands(add)
     add_bench_command(add)
     add_compare_command(add)
     add_export_command(add)

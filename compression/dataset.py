@@ -148,9 +148,7 @@ def open_dataset(data: str) -> Dataset:
     source = _locate(data)
     if source.origin == "shapes":
         shapes.draw_dataset(source.yaml_file.parent)
-    content = _read(source.yaml_file)
-    names = _names(source.yaml_file, content)
-    _check_keys(source.yaml_file, content)
+    names, content = read_yaml(source.yaml_file)
     resolved = _resolve(source)
     splits = {split: _places(resolved[split]) for split in ("train", "val")}
     checked = check_splits(source.yaml_file, splits, names, tuple(content.get("kpt_shape") or (0, 0)))
@@ -162,6 +160,18 @@ def open_dataset(data: str) -> Dataset:
         n_train=checked.n_images["train"],
         n_val=checked.n_images["val"],
     )
+
+
+def read_yaml(file: Path) -> tuple[dict[int, str], dict[str, Any]]:
+    """Class names by index, and all that a data.yaml says; its places are not looked at.
+
+    Raises:
+        DatasetError: it cannot be read, or its names, train, val or other keys are missing or of the wrong kind.
+    """
+    content = _read(file)
+    names = _names(file, content)
+    _check_keys(file, content)
+    return names, content
 
 
 def find_content(data: str) -> tuple[Path, dict[str, Any]]:

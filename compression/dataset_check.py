@@ -16,6 +16,9 @@ from compression.errors import DatasetError
 
 # Ultralytics accepts coordinates that leave the image by this part of its size.
 TOLERANCE = 0.01
+_HEIF_MODULE = "pi_heif"
+# Of files with a fault so many are named one by one.
+MOST_TOLD = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,8 @@ def check_splits(
     findings = {split: _examine_all(found, len(names), kpt_shape) for split, found in pairs.items()}
     faults = [one for found in findings.values() for one in found if one.image_fault or one.label_fault]
     if faults:
-        raise DatasetError(_first_fault(faults, yaml_file, len(names), kpt_shape))
+        sentences = [_sentence(fault, yaml_file, len(names), kpt_shape) for fault in faults[:MOST_TOLD]]
+        raise DatasetError(_first_of(sentences, len(faults)), faults=_told(sentences, len(faults)))
     for split, found in findings.items():
         if not any(one.n_boxes for one in found):
             raise DatasetError(
@@ -180,14 +184,27 @@ def _fingerprint(names: dict[int, str], findings: dict[str, list[_Finding]]) -> 
     return digest.hexdigest()
 
 
-def _first_fault(faults: list[_Finding], yaml_file: Path, nc: int, kpt_shape: tuple[int, int]) -> str:
-    first, others = faults[0], len(faults) - 1
-    if first.image_fault:
-        sentence = f"The image {first.pair.image} cannot be read ({first.image_fault}); replace or remove it"
-    else:
-        sentence = _label_sentence(first, yaml_file, nc, kpt_shape)
-    more = f" (and {others} more file{'s' if others > 1 else ''} with a fault)" if others else ""
-    return f"{sentence}{more}."
+def _first_of(sentences: list[str], n_faults: int) -> str:
+    return f"{sentences[0]} (and {_more(n_faults - 1)})." if n_faults > 1 else f"{sentences[0]}."
+
+
+def _told(sentences: list[str], n_faults: int) -> list[str]:
+    """Each fault as a sentence, and how many others there are."""
+    others = n_faults - len(sentences)
+    return [f"{sentence}." for sentence in sentences] + ([f"There are {_more(others)}."] if others else [])
+
+
+def _more(n_files: int) -> str:
+    return f"{n_files} more file{'s' if n_files > 1 else ''} with a fault"
+
+
+def _sentence(fault: _Finding, yaml_file: Path, nc: int, kpt_shape: tuple[int, int]) -> str:
+    if fault.image_fault:
+        # Ultralytics tries HEIF last for whatever Pillow does not know, and tells of that only.
+        unknown = "it is no image, or of a format that is not installed"
+        reason = unknown if _HEIF_MODULE in fault.image_fault else fault.image_fault
+        return f"The image {fault.pair.image} cannot be read ({reason}); replace or remove it"
+    return _label_sentence(fault, yaml_file, nc, kpt_shape)
 
 
 def _label_sentence(finding: _Finding, yaml_file: Path, nc: int, kpt_shape: tuple[int, int]) -> str:

@@ -16,6 +16,11 @@ Everything else that is raised is a defect of the program, and shows as one.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class TrimboardError(Exception):
     """An input that cannot be used; its text names the offending value and the remedy."""
@@ -30,7 +35,15 @@ class ModelError(TrimboardError):
 
 
 class DatasetError(TrimboardError):
-    """A data set that cannot be found, read or trained on."""
+    """A data set that cannot be found, read or trained on.
+
+    Attributes:
+        faults: all that was found, a sentence each, where more than one thing was looked at; else the text itself.
+    """
+
+    def __init__(self, text: str, *, faults: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults) or (text,)
 
 
 class TargetError(TrimboardError):
@@ -47,3 +60,18 @@ class ImageError(TrimboardError):
 
 class HomeError(TrimboardError):
     """A data folder that cannot be created."""
+
+
+@contextmanager
+def naming_within(folder: Path) -> Iterator[None]:
+    """Name files in faults by their place in a folder, where the folder means nothing to the user."""
+
+    def told(text: str) -> str:
+        return text.replace(f"{folder}{os.sep}", "")
+
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(told(str(error)), faults=[told(fault) for fault in error.faults]) from error
+    except ModelError as error:
+        raise ModelError(told(str(error))) from error

@@ -14,6 +14,7 @@ from compression.jobs import local
 from compression.jobs.local import tail
 from compression.spec import FormatName, HeadName, PrecisionName
 from pages.parts import frame
+from pages.parts.access import AccessError, check_may_act, guarded, may_act
 from pages.parts.deployable import Deployable, deployables
 from pages.parts.exporting import ExportView, FileCard, export_view, file_cards, offers
 from pages.parts.results import open_store
@@ -27,6 +28,10 @@ _QUESTIONS = {"model": "Model", "data": "Data set", "conditions": "Conditions", 
 _LEVEL = "deploy_level"
 _NOT_HERE = "This link asks for {noun} “{asked}”, of which no checkpoint is here; another one is shown instead."
 
+_NOTHING_YET = (
+    "There is nothing to export yet: no measured model has its checkpoint on this machine. Measure a level on the page "
+    "Explore, or export any checkpoint: `trimboard export best.pt --format onnx,openvino`."
+)
 _PRECISION_HELP = "fp32: as trained. fp16: half the size. int8: a quarter, calibrated on training images."
 _IMGSZ_HELP = "The file takes images of this size only. The accuracy was measured at the size given first."
 _HEAD_HELP = "e2e: end-to-end predictions. nms: one-to-many predictions, which the program has to suppress."
@@ -48,15 +53,12 @@ def main() -> None:
     # A page that is drawn again and again waits for no download.
     found = deployables(records, partial(store.artifact_path, fetch=False))
     if not found:
-        st.info(
-            "There is nothing to export yet: no measured model has its checkpoint on this machine. Measure a level on "
-            "the page Explore, or export any checkpoint: `trimboard export best.pt --format onnx,openvino`.",
-            icon=":material/info:",
-        )
+        st.info(_NOTHING_YET if may_act() else "Nothing was exported yet.", icon=":material/info:")
         return
     chosen = _choose(found)
-    _draw_form(chosen)
-    _show_progress(chosen)
+    if may_act():
+        _draw_form(chosen)
+        _show_progress(chosen)
     _draw_files(chosen)
 
 
@@ -143,9 +145,12 @@ def _start(
     data: str,
 ) -> None:
     try:
+        check_may_act()
         local.start_export(
             chosen.checkpoint, wanted, precision=precision, imgsz=imgsz, batch=batch, head=head, data=data
         )
+    except AccessError as error:
+        st.error(str(error), icon=":material/lock:")
     except OSError as error:
         st.error(f"The export cannot be started: {error}.", icon=":material/error:")
 
@@ -180,7 +185,7 @@ def _draw_problems(view: ExportView, number: int) -> None:
             st.error(plain(sentence), icon=":material/error:")
         with st.expander("End of its log"):
             st.code("\n".join(tail(view.job.log_file)), language=None, wrap_lines=True)
-        st.button("Dismiss", key=f"dismiss-export-{number}", on_click=local.forget, args=(view.job,))
+        st.button("Dismiss", key=f"dismiss-export-{number}", on_click=guarded(local.forget), args=(view.job,))
 
 
 def _draw_files(chosen: Deployable) -> None:
@@ -199,6 +204,13 @@ def _draw_file(card: FileCard) -> None:
         st.warning(plain(warning), icon=":material/warning:")
     st.code(card.snippet, language="python")
     name = card.path.name
+    if may_act():
+        _offer_download(card)
+    st.caption(f"{card.facts} · `{name}` · SHA-256 `{card.sha256}`")
+
+
+def _offer_download(card: FileCard) -> None:
+    name = card.path.name
     st.download_button(
         f"Download ({card.size})",
         # Read, and a folder packed, when it is asked for.
@@ -209,7 +221,6 @@ def _draw_file(card: FileCard) -> None:
         on_click="ignore",
         key=f"download-{card.key}",
     )
-    st.caption(f"{card.facts} · `{name}` · SHA-256 `{card.sha256}`")
 
 
 def _verdict(same: bool | None) -> str:

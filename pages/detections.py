@@ -17,6 +17,7 @@ from compression.images import SUFFIXES
 from compression.labels import ValidationImages, validation_images
 from compression.spec import HeadName
 from pages.parts import frame
+from pages.parts.access import may_act
 from pages.parts.changes import boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
 from pages.parts.choices import BUILT_IN_DATA
 from pages.parts.chooser import Chosen, choose_series, tell_unknown
@@ -106,7 +107,10 @@ def _choose_picture(
     chosen: Chosen, source: DataSource | None, problem: str, records: Sequence[RunRecord]
 ) -> Picture | None:
     """The image to look at; None where there is none yet, which is said."""
-    kinds = [SAMPLE] * (chosen.data == BUILT_IN_DATA) + [FROM_DATA, UPLOAD]
+    # The images of a data set are no results, and may be nobody else's business.
+    kinds = [SAMPLE] * (chosen.data == BUILT_IN_DATA) + [FROM_DATA, UPLOAD] * may_act()
+    if not kinds:
+        return None
     _begin_with_address("source", kinds)
     kind = st.segmented_control("Image", kinds, required=True, key="source")
     _write_address("source", kind)

@@ -16,6 +16,7 @@ from cache.store import Store
 from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
 from pages.parts import formats, frame
+from pages.parts.access import may_act
 from pages.parts.chooser import choose_series
 from pages.parts.conditions import path_key
 from pages.parts.heatmap import heatmap, most_cut
@@ -54,6 +55,10 @@ _NO_CHECKPOINT = (
     "the levels here, or take them with `trimboard import-results`."
 )
 _UNTRAINED = "Show where levels stood after recovery, before any training."
+_NOTHING_YET = (
+    "Nothing has been measured yet. Choose a model and a data set: the costs of each level come from a plan in "
+    "seconds, and the button below starts the first measurement."
+)
 _WHOLE_FAMILY = "Show every unpruned model of the family, not only the surroundings of the levels."
 
 
@@ -66,13 +71,11 @@ def main() -> None:
         "original; level 5 gives up a quarter of its parameters and 22% of its GFLOPs. Drag the slider to see what "
         "each level saves and what it costs in accuracy."
     )
+    if may_act():
+        st.page_link("pages/bring.py", label="Add your own model or data set", icon=":material/upload_file:")
     store, records = open_store()
     if not any(record.provenance == "measured" for record in records):
-        st.info(
-            "Nothing has been measured yet. Choose a model and a data set: the costs of each level come from a plan in "
-            "seconds, and the button below starts the first measurement.",
-            icon=":material/info:",
-        )
+        st.info(_NOTHING_YET if may_act() else "Nothing has been measured yet.", icon=":material/info:")
     view = _choose(store, records)
     _draw_level(view)
 
@@ -110,7 +113,7 @@ def _draw_level(view: View) -> None:
         _draw_table(view, outcome)
     with right:
         _draw_downloads(view, outcome)
-    if outcome.record is not None and view.options is not None:
+    if outcome.record is not None and view.options is not None and may_act():
         with st.expander("Measure this level again, with other settings"):
             launch_form(level, view.options)
     if outcome.record is not None:
@@ -200,6 +203,8 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
             st.markdown(planned_by(outcome.plan))
         if view.question is not None and missing:
             show_planning(view.store, view.question, missing)
+        if not may_act():
+            return
         if view.problem:
             st.warning(view.problem, icon=":material/folder_off:")
         if view.options is not None:
@@ -344,12 +349,13 @@ def _draw_downloads(view: View, outcome: Outcome) -> None:
         key="csv",
     )
     st.caption("All levels side by side with verdicts and times, measured and published in a column of their own.")
-    if outcome.record is not None:
+    if outcome.record is not None and may_act():
         _draw_checkpoint(view.store, outcome.record)
 
 
 def _offer_to_fetch(store: Store, record: RunRecord) -> None:
-    if not st.button("Fetch it from the shared place", icon=":material/cloud_download:", key="fetch"):
+    asked = st.button("Fetch it from the shared place", icon=":material/cloud_download:", key="fetch")
+    if not asked or not may_act():
         return
     try:
         found = store.artifact_path(record)

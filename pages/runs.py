@@ -13,6 +13,7 @@ from compression.errors import TrimboardError
 from compression.jobs import control, worker
 from compression.jobs.logs import log_tail
 from pages.parts import frame
+from pages.parts.access import check_may_act, guarded, may_act
 from pages.parts.plots import CONFIG, draw_accuracy_curve, draw_loss_curve
 from pages.parts.results import open_store
 from pages.parts.run_cards import RunCard, cards_of, utc_now
@@ -30,6 +31,10 @@ _STATE_BADGES = {
     "interrupted": (":material/power_off:", "orange"),
     "cancelled": (":material/cancel:", "gray"),
 }
+_NO_RUNS = (
+    "No run was asked for yet. Start one on the page Explore, or queue many at once: "
+    "`trimboard sweep yolo26n.pt --data shapes --levels 1-5`."
+)
 _REMOVE_HELP = "From this list only: its result, where it has one, stays."
 # Session state: why the last click did nothing.
 _REFUSAL = "refusal"
@@ -63,11 +68,7 @@ def _draw(store: Store) -> None:
         _settle_cluster(store.queue, waiting)
     pairs = list(zip(runs, cards_of(runs, utc_now()), strict=True))
     if not pairs:
-        st.info(
-            "No run was asked for yet. Start one on the page Explore, or queue many at once: "
-            "`trimboard sweep yolo26n.pt --data shapes --levels 1-5`.",
-            icon=":material/info:",
-        )
+        st.info(_NO_RUNS if may_act() else "No run was asked for yet.", icon=":material/info:")
         return
     _draw_at_work(store.queue, [pair for pair in pairs if pair[0].state == "running"])
     _draw_queued(store.queue, [card for run, card in pairs if run.state == "queued"])
@@ -114,6 +115,9 @@ def _settle_cluster(_queue: RunQueue, waiting: tuple[str, ...]) -> None:
 
 
 def _draw_log(run: RunStatus) -> None:
+    # A log names places and people of the server, which are no results.
+    if not may_act():
+        return
     lines = log_tail(run) if run.executor == "local" else _cluster_log(run.key, run)
     if lines:
         with st.expander("End of its log"):
@@ -126,7 +130,8 @@ def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
     st.subheader(f"In the queue ({len(cards)})", anchor=False)
     if not worker.is_at_work():
         st.warning("Nobody works on this machine's queue: its worker was ended.", icon=":material/power_off:")
-        st.button("Work on the queue", on_click=worker.ensure_worker, type="primary", key="ensure-worker")
+        if may_act():
+            st.button("Work on the queue", on_click=guarded(worker.ensure_worker), type="primary", key="ensure-worker")
     for place, card in enumerate(cards, start=1):
         first, last = place == 1, place == len(cards)
         text = f"{place}\\. **{plain(card.title)}** · {plain(card.how)} · {plain(card.line)}"
@@ -169,9 +174,12 @@ def _button(
     disabled: bool = False,
 ) -> None:
     """A button that acts on a run; where the run has moved on since it was drawn, the page says so."""
+    if not may_act():
+        return
 
     def act() -> None:
         try:
+            check_may_act()
             action(card.key)
         except (TrimboardError, OSError) as error:
             st.session_state[_REFUSAL] = str(error)

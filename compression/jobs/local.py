@@ -23,7 +23,7 @@ from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES, FormatName, HeadName, PrecisionName
 
 Process = subprocess.Popen[bytes]
-JobKind = Literal["run", "plan", "export", "detections"]
+JobKind = Literal["run", "plan", "export", "detections", "add"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does: queue a run, plan, export, or rank what detectors lose.
+        kind: what it does: queue a run, plan, export, rank what detectors lose, or check what a user brings.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
@@ -173,6 +173,20 @@ def detections_arguments(
     return ("detections", str(before), str(after), *asked, *only, "--json")
 
 
+def start_add(file: str, name: str) -> Job:
+    """Start checking a model or data set of the user's; where it is kept then is the last line of the log.
+
+    Args:
+        file: as `compression.brought.add` takes it.
+        name: that results shall be grouped by; "" for that of the file.
+
+    Raises:
+        OSError: the log cannot be written, or the process cannot be started.
+    """
+    # In one piece, since a name may begin like an option; what follows `--` is none.
+    return _start("add", ("add", f"--name={name}", "--", file), None)
+
+
 def find_job(arguments: tuple[str, ...]) -> Job | None:
     """The job that was last started with that command line."""
     return _jobs.get(arguments)
@@ -214,7 +228,7 @@ def _start(kind: JobKind, arguments: tuple[str, ...], request: RunRequest | None
         log_file = _new_log(kind)
         with append_to(log_file) as log:
             # What is computed is kept where the page looks for it: the log is of what is said on the way.
-            results = log if kind == "run" else subprocess.DEVNULL
+            results = log if kind in ("run", "add") else subprocess.DEVNULL
             process = python_process("-m", "compression", *arguments, output=results, errors=log)
         job = Job(kind=kind, arguments=arguments, pid=process.pid, log_file=log_file, request=request, _process=process)
         _jobs[arguments] = job

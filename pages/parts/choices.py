@@ -32,12 +32,19 @@ class Choices:
     data: str
 
 
-def choices_of(records: Iterable[RunRecord], known_datasets: Sequence[str]) -> Choices:
+def choices_of(
+    records: Iterable[RunRecord],
+    known_datasets: Sequence[str],
+    own_models: Sequence[str] = (),
+    own_datasets: Sequence[str] = (),
+) -> Choices:
     """Begin on the combination with most measured levels; of several the built-in data set, then the newest.
 
     Args:
         records: all results.
         known_datasets: names that need no path.
+        own_models: names of models that the user brought.
+        own_datasets: likewise.
     """
     records = list(records)
     measured = [record for record in records if record.provenance == "measured"]
@@ -54,8 +61,8 @@ def choices_of(records: Iterable[RunRecord], known_datasets: Sequence[str]) -> C
     on = [data for (_, data), _ in n_measured.most_common()] + [record.data for record in measured]
     published = [record.data for record in records if record.provenance == "published"]
     return Choices(
-        models=tuple(dict.fromkeys((*ranked, *CATALOG, *last))),
-        datasets=tuple(dict.fromkeys((*on, BUILT_IN_DATA, *published, *known_datasets))),
+        models=tuple(dict.fromkeys((*ranked, *own_models, *CATALOG, *last))),
+        datasets=tuple(dict.fromkeys((*on, *own_datasets, BUILT_IN_DATA, *published, *known_datasets))),
         model=model,
         data=data,
     )

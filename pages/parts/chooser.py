@@ -9,6 +9,7 @@ import streamlit as st
 
 from cache.record import RunRecord
 from cache.series import DEFAULT_METHOD, Series, by_label, newest, series_of
+from compression.brought import KINDS, brought
 from pages.parts.choices import choices_of
 from pages.parts.methods import DEFAULT_MEANS
 from pages.parts.results import known_dataset_names
@@ -40,7 +41,8 @@ class Chosen:
 
 def choose_series(records: list[RunRecord]) -> Chosen:
     """Draw the select boxes; what a link asks for and is not here is said above them."""
-    choices = choices_of(records, known_dataset_names())
+    own_models, own_datasets = ([one.name for one in brought(kind)] for kind in KINDS)
+    choices = choices_of(records, known_dataset_names(), own_models, own_datasets)
     asked = _parameters_of_link()
     notices = st.container()
     left, middle, right, outer = st.columns([4, 4, 6, 2])

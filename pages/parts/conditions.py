@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from cache.record import RunRecord
 from cache.series import Series
 from cache.siblings import Neighbours
+from compression.brought import find_brought
 from compression.classes import parse_classes
 from compression.dataset import class_names, data_label
 from compression.errors import DatasetError, SpecError
@@ -70,7 +71,7 @@ def kept_classes(records: Sequence[RunRecord]) -> tuple[int, ...]:
 
 
 def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource:
-    """Where a data set is found: where the user says, under its name, or where earlier runs found it.
+    """Where a data set is found: where the user says, among what he brought, by its name, or where runs found it.
 
     Args:
         data: name that its results are grouped by.
@@ -84,7 +85,8 @@ def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource
     if given and data_label(given) != whole:
         raise DatasetError(f"{given} is the data set {data_label(given)!r}, not {whole!r}; give the path of {whole!r}.")
     earlier = [record.spec.data_source for record in records if record.spec and record.spec.data_source]
-    for candidate in [given] if given else [whole, *dict.fromkeys(reversed(earlier))]:
+    own = find_brought("data", whole)
+    for candidate in [given] if given else [*([own.path] if own else []), whole, *dict.fromkeys(reversed(earlier))]:
         try:
             names = class_names(candidate)
         except DatasetError:
@@ -101,13 +103,19 @@ def path_key(data: str) -> str:
     return f"path-of-{data}"
 
 
-def image_size(data: str, series: Series | None, neighbours: Neighbours) -> int:
-    """That of the series, else of the published results beside it, else what the data set is drawn at, pixels."""
+def image_size(data: str, series: Series | None, neighbours: Neighbours, trained_at: int = 0) -> int:
+    """Side of the images to begin with, pixels.
+
+    That of the series, else of the published results beside it, else what the model was trained at, where that is
+    known, else what the data set is drawn at.
+    """
     if series is not None:
         return series.any_record.imgsz
     published = [*neighbours.published, *neighbours.siblings_published]
     if published:
         return published[0].imgsz
+    if trained_at:
+        return trained_at
     return IMAGE_SIZE if data == BUILT_IN_DATA else DEFAULT_IMGSZ
 
 

@@ -1,4 +1,4 @@
-"""What every page shares: browser tab, style, name and menu. Each page calls `begin` first.
+"""What every page shares: browser tab, style, name, menu and who is let in. Each page calls `begin` first.
 
 Streamlit runs a page's file directly on a deep link, past `app.py`; a frame that every page draws itself is the same on
 a first visit, a reload and a deep link.
@@ -11,11 +11,14 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.parts.access import access, admit, draw_visitor
+
 PAGES = {
     "pages/explore.py": "Explore",
     "pages/detections.py": "Detections",
     "pages/runs.py": "Runs",
     "pages/deploy.py": "Deploy",
+    "pages/bring.py": "Add yours",
 }
 ICON = Path(__file__).parent / "icon.png"
 
@@ -54,7 +57,7 @@ _NAME = (
 
 
 def begin(title: str) -> None:
-    """Set up the browser tab and draw the head of a page.
+    """Set up the browser tab and draw the head of a page; for a visitor who may see nothing the page ends here.
 
     Args:
         title: of the page, as in the menu.
@@ -65,5 +68,7 @@ def begin(title: str) -> None:
     st.html(_STYLE)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="frame-menu"):
         st.html(_NAME.format(icon=b64encode(ICON.read_bytes()).decode()), width="content")
-        for page, label in PAGES.items():
+        for page, label in PAGES.items() if access().sees else ():
             st.page_link(page, label=label, query_params=st.query_params.to_dict())
+        draw_visitor()
+    admit()

@@ -20,6 +20,7 @@ from compression.errors import TrimboardError
 from compression.jobs import local
 from compression.labels import ValidationImages
 from compression.spec import HeadName
+from pages.parts.access import may_act
 from pages.parts.compared_levels import Level
 from pages.parts.conditions import DataSource
 from pages.parts.pictures import thumbnail
@@ -98,6 +99,8 @@ def show_gallery(
     ranking = find_ranking(question.key)
     if ranking is not None:
         _draw_ranking(question, ranking, images, look_at)
+    elif not may_act():
+        st.info("Nobody has ranked the images of these two models yet.", icon=":material/info:")
     elif question.source is None:
         st.info("The data set is not on this machine, so its images cannot be ranked.", icon=":material/folder_off:")
     else:
@@ -120,7 +123,7 @@ def _draw_job(question: RankingQuestion, source: DataSource) -> None:
     else:
         why = plain(job.last_line()) if exit_code else CHANGED
         st.error(f"The images could not be ranked. {why}", icon=":material/error:")
-        if st.button("Try again", key="rank-again"):
+        if st.button("Try again", key="rank-again") and may_act():
             local.forget(job)
             st.rerun()
 
@@ -130,7 +133,8 @@ def _offer(question: RankingQuestion, source: DataSource) -> None:
         f"Let {question.before.noun} and {question.after.noun} look at every validation image, and see which images, "
         f"classes and object sizes lose most (confidence {DEFAULT_CONF}). It is done once, and kept."
     )
-    if st.button("Rank the validation images", type="primary", icon=":material/play_arrow:", key="rank"):
+    asked = st.button("Rank the validation images", type="primary", icon=":material/play_arrow:", key="rank")
+    if asked and may_act():
         try:
             local.start_detections(question.arguments(source))
         except OSError as error:
@@ -167,9 +171,9 @@ def _draw_ranking(
         _table("Class", ranking.classes)
     st.markdown("**Images**, by objects lost")
     losing = [row for row in ranking.images if row.n_after < row.n_before][:MOST_SHOWN]
-    if losing:
+    if losing and may_act():
         _draw_thumbnails(losing, images, look_at)
-    else:
+    elif not losing:
         st.caption(f"On no image {question.after.noun} finds fewer objects than {question.before.noun}.")
     with st.expander(f"All {len(ranking.images)} images with objects"):
         st.dataframe(pd.DataFrame(ranking_rows("Image", ranking.images)), hide_index=True, key="all-images")

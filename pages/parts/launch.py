@@ -9,7 +9,7 @@ from typing import TypeVar
 import streamlit as st
 
 from compression.classes import parse_classes
-from compression.errors import SpecError
+from compression.errors import TrimboardError
 from compression.jobs import local
 from compression.request import RunRequest
 from compression.spec import (
@@ -22,6 +22,7 @@ from compression.spec import (
     CutMethod,
     RecipeName,
 )
+from pages.parts.access import check_may_act, may_act
 from pages.parts.methods import ALLOCATIONS, CRITERIA, RECIPES, RECOVERIES
 
 Name = TypeVar("Name", bound=str)
@@ -56,15 +57,18 @@ class LaunchOptions:
 
 
 def launch_form(level: int, options: LaunchOptions) -> None:
-    """Draw the form; on submit start the run, unless the same one is going on."""
+    """Draw the form for those who may act; on submit start the run, unless the same one is going on."""
+    if not may_act():
+        return
     with st.form(key=f"launch-{options.key}", border=False):
         request = _fields(level, options)
         submitted = st.form_submit_button(f"Measure level {level}", type="primary", icon=":material/play_arrow:")
     if submitted:
         try:
+            check_may_act()
             _check_classes(request, options)
             local.start_run(request)
-        except SpecError as error:
+        except TrimboardError as error:
             st.error(str(error), icon=":material/error:")
         except OSError as error:
             st.error(f"The run cannot be started: {error}.", icon=":material/error:")

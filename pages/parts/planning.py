@@ -10,6 +10,7 @@ import streamlit as st
 from cache.record import PlanRecord
 from cache.store import Store, plan_key
 from compression.jobs import local
+from pages.parts.access import guarded, may_act
 from pages.parts.source import Source
 
 POLL_SECONDS = 1.0
@@ -48,6 +49,9 @@ def find_plans(store: Store, question: PlanQuestion, levels: Collection[int]) ->
 
 def show_planning(store: Store, question: PlanQuestion, missing: Collection[int]) -> None:
     """Start the process that computes missing plans if need be, and say how it stands; redraw the page at the end."""
+    if not may_act():
+        st.caption("Nobody has planned yet what this level would cut.")
+        return
     job = local.find_job(question.arguments())
     over = job is not None and job.exit_code() is not None
     st.fragment(_draw, run_every=None if over else POLL_SECONDS)(store, question, missing)
@@ -59,7 +63,7 @@ def _draw(store: Store, question: PlanQuestion, missing: Collection[int]) -> Non
         if job is not None:
             local.forget(job)
         st.rerun()
-    if job is None:
+    if job is None and may_act():
         try:
             job = _start_unless_busy(question)
         except OSError as error:
@@ -72,7 +76,7 @@ def _draw(store: Store, question: PlanQuestion, missing: Collection[int]) -> Non
     else:
         why = job.last_line() if exit_code else "The planner ended without a plan for every level."
         st.error(f"The costs of this level could not be planned. {why}", icon=":material/error:")
-        st.button("Plan again", on_click=local.forget, args=(job,))
+        st.button("Plan again", on_click=guarded(local.forget), args=(job,))
 
 
 def _start_unless_busy(question: PlanQuestion) -> local.Job | None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from cache.store import Store
 from compression.jobs import local
+from pages.parts.access import guarded, may_act
 from pages.parts.progress import RunView, Subject, run_views
 
 POLL_SECONDS = 1.0
@@ -60,12 +61,14 @@ def _draw_working(view: RunView) -> None:
 
 def _draw_failed(view: RunView, number: int) -> None:
     st.error(f"**{plain(view.title)} was not measured.**{_how(view)} {plain(view.line)}", icon=":material/error:")
+    if not may_act():
+        return
     lines = local.tail(view.log_file) if view.log_file else []
     if lines:
         with st.expander("End of its log"):
             st.code("\n".join(lines), language=None, wrap_lines=True)
     if view.job is not None:
-        st.button("Dismiss", key=f"dismiss-{number}", on_click=local.forget, args=(view.job,))
+        st.button("Dismiss", key=f"dismiss-{number}", on_click=guarded(local.forget), args=(view.job,))
 
 
 def _how(view: RunView) -> str:

@@ -14,6 +14,7 @@ from cache.siblings import Neighbours, neighbours_of
 from cache.store import Store
 from cache.timings import Times
 from cache.verdict import Verdict, published_verdicts, verdicts_of
+from compression.brought import find_brought
 from compression.errors import DatasetError
 from compression.levels import LEVELS
 from pages.parts.choices import architecture_of
@@ -22,7 +23,7 @@ from pages.parts.launch import LaunchOptions
 from pages.parts.measured_times import bench_command
 from pages.parts.planning import PlanQuestion, find_plans
 from pages.parts.progress import Subject
-from pages.parts.source import original_checkpoint, source_of
+from pages.parts.source import Source, original_checkpoint, source_of
 
 WITHOUT_WEIGHTS = (
     "The costs of this level cannot be planned, because the weights of this model are not on this machine. A run "
@@ -109,9 +110,10 @@ def view_of(
     """
     mine = [record for record in records if (record.model, record.data) == (model, data)]
     on_same_data = [record for record in records if record.data == data]
-    architecture = architecture_of(model, records)
+    own = find_brought("model", model)
+    architecture = own.architecture if own and not mine else architecture_of(model, records)
     neighbours = neighbours_of(architecture, series, on_same_data)
-    imgsz = image_size(data, series, neighbours)
+    imgsz = image_size(data, series, neighbours, own.imgsz if own else 0)
     # A page that is drawn again and again waits for no download.
     here = partial(store.artifact_path, fetch=False)
     question, options, problem = None, None, ""
@@ -121,6 +123,8 @@ def view_of(
         problem = str(error)
     else:
         source, original = source_of(series, here), original_checkpoint(series, here)
+        if source is None and own is not None:
+            source = Source(model=own.path, weights_sha256=own.sha256)
         question = plan_question(source, architecture, found, imgsz, original)
         options = launch_options(source, architecture, found, imgsz, series)
     plans = find_plans(store, question, _unmeasured(series)) if question else {}

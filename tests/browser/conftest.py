@@ -51,12 +51,17 @@ IN_BROWSER = [
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
-    """A fresh server; gives its address."""
+def serving(home: Path, *further: str) -> Iterator[str]:
+    """A fresh server; gives its address.
+
+    Args:
+        home: its data folder.
+        further: options of Streamlit's.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
+    options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none", *further]
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "app.py", *options],
         cwd=ROOT,
