@@ -283,6 +283,8 @@ def _draw_level_times(view: View, outcome: Outcome) -> None:
         st.caption(times.note)
     else:
         st.info(f"Level {outcome.level} was not timed yet. Fewer GFLOPs are not as much less time.")
+    if not may_act():
+        return
     if view.bench_command:
         st.caption("What was not timed yet, in turn with the original:")
         st.code(view.bench_command, language="bash", wrap_lines=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from cache.verdict import Verdict
+from pages.parts.access import may_act
 
 QUESTION = "Prune, or take the smaller sibling?"
 
@@ -22,7 +23,8 @@ def show_verdicts(verdicts: Sequence[Verdict]) -> None:
             st.markdown(f"**{_plain(lead)}:** {_plain(figures)}")
             if verdict.sureness:
                 st.caption(_plain(verdict.sureness))
-            if verdict.command:
+            # It names paths of this machine.
+            if verdict.command and may_act():
                 st.caption("To know it better:")
                 st.code(verdict.command, language="bash", wrap_lines=True)
 
