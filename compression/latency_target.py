@@ -6,6 +6,7 @@ question is answered from the store.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -98,6 +99,7 @@ class Timetable:
         )
         planner = self.planner.timed_by(LatencyModel(self.planner.costs, self._times(latency, setting).forms))
         plans: list[PruningPlan] = []
+        errors: list[float] = []
         goal = latency.kept
         while len(plans) < MAX_PLANS:
             made = planner.plan(replace(target, latency=replace(latency, kept=goal)))
@@ -107,8 +109,9 @@ class Timetable:
             measured = made.time.measured_kept
             if measured is None or abs(measured / latency.kept - 1) <= NEAR_ENOUGH:
                 break
-            # What the prediction errs by is much the same at a goal nearby.
-            corrected = float(np.clip(made.time.predicted_kept * latency.kept / measured, MIN_KEPT, 1))
+            # What predictions err by is much the same at goals nearby, and the mean of several is less of chance.
+            errors.append(math.log(measured / made.time.predicted_kept))
+            corrected = float(np.clip(latency.kept / math.exp(float(np.mean(errors))), MIN_KEPT, 1))
             if corrected == goal:
                 break
             goal = corrected

@@ -54,7 +54,7 @@ def lost_speed(times: LayerTimesRecord, record: RunRecord) -> LostSpeed:
     rows = (whole, *[row for row in layers if row.lost_ms > 0][:N_SHOWN])
     return LostSpeed(
         rows=rows,
-        labels=tuple(row.name.removeprefix("model.") for row in rows),
+        labels=tuple(row.name for row in rows),
         hover=tuple(map(_hover, rows)),
         words=_words(whole, layers, times),
     )

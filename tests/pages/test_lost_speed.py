@@ -49,7 +49,7 @@ def test_layers_are_ranked_by_the_time_that_their_gflops_do_not_explain() -> Non
 def test_figures_and_words() -> None:
     halved = replace(factories.costs(0), gflops_deployed=0.5 * (factories.costs(0).gflops_deployed or 0))
     data = lost_speed(factories.layer_times(), factories.record(3, costs=halved))
-    assert data.labels == ("whole model", "0.cv1")
+    assert data.labels == ("whole model", "model.0.cv1")
     assert data.rows[0].time_kept == pytest.approx(0.725)
     assert data.rows[0].gflops_kept == pytest.approx(0.5)
     assert data.hover[1].split("<br>") == [
