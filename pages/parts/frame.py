@@ -15,6 +15,7 @@ PAGES = {
     "pages/explore.py": "Explore",
     "pages/detections.py": "Detections",
     "pages/runs.py": "Runs",
+    "pages/device.py": "On the device",
     "pages/deploy.py": "Deploy",
 }
 ICON = Path(__file__).parent / "icon.png"

@@ -35,12 +35,12 @@ CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
 
 _AXIS_TITLES = {"gflops": "GFLOPs an image (training graph)", "params": "Parameters, millions (training graph)"}
 _TRANSPARENT = "rgba(0,0,0,0)"
-_HOVER = "%{hovertext}<extra></extra>"
+HOVER = "%{hovertext}<extra></extra>"
 
 
 def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     """Accuracy against one cost; all of it where `shown` is None."""
-    figure = go.Figure(layout=_layout(360))
+    figure = go.Figure(layout=layout(360))
     if shown is not None:
         figure.update_xaxes(range=shown.x)
         figure.update_yaxes(range=shown.y)
@@ -77,7 +77,7 @@ def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
             line={"color": ACCENT, "width": 1.5, "dash": "dot"},
             marker={"color": ACCENT, "size": sizes, "symbol": "circle"},
             opacity=FAINT,
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
     _add_points(figure, f"{name}, custom", data.custom_untrained, ACCENT, "square", size=7, opacity=FAINT, text="")
 
@@ -126,7 +126,7 @@ def _add_line(
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour}},
             textposition=labels or "top left",
             textfont={"color": colour, "size": 13},
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
 
 
@@ -150,7 +150,7 @@ def _add_points(
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 2, "color": colour}},
             textposition=text or None,
             textfont={"color": colour, "size": 13},
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
 
 
@@ -165,12 +165,12 @@ def _columns(points: Sequence[Point]) -> dict[str, list[float] | list[str]]:
 
 def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
     """Part of the channels removed, levels by layers, with a frame around the chosen level."""
-    figure = go.Figure(layout=_layout(100 + 34 * len(data.levels)))
+    figure = go.Figure(layout=layout(100 + 34 * len(data.levels)))
     figure.add_heatmap(
         z=[list(row) for row in data.removed_pct],
         y=[f"<b>Level {row}</b>" if row == level else f"Level {row}" for row in data.levels],
         hovertext=[list(row) for row in data.hover],
-        hovertemplate=_HOVER,
+        hovertemplate=HOVER,
         hoverongaps=False,
         ygap=3,
         zmin=0,
@@ -222,7 +222,7 @@ def draw_loss_curve(curve: Sequence[EpochRow]) -> go.Figure:
 
 
 def _curves(lines: dict[str, list[float]], curve: Sequence[EpochRow]) -> go.Figure:
-    figure = go.Figure(layout=_layout(220))
+    figure = go.Figure(layout=layout(220))
     for (name, values), colour in zip(lines.items(), (ACCENT, NEUTRAL), strict=True):
         figure.add_scatter(
             x=[row.epoch for row in curve],
@@ -247,7 +247,12 @@ def _curves(lines: dict[str, list[float]], curve: Sequence[EpochRow]) -> go.Figu
     return figure
 
 
-def _layout(height: int) -> go.Layout:
+def layout(height: int) -> go.Layout:
+    """What all figures have in common.
+
+    Args:
+        height: pixels.
+    """
     return go.Layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

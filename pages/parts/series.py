@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cache.record import CHECKPOINT, RunRecord
+from cache.groups import basis_of, conditions_of
+from cache.record import RunRecord
 from compression.levels import LEVELS, ORIGINAL
 from compression.spec import RunSpec
 from pages.parts.methods import DEFAULT_METHOD, method_label
@@ -72,11 +73,11 @@ def series_of(records: Iterable[RunRecord]) -> list[Series]:
         if record.provenance != "measured" or record.spec is None:
             continue
         if record.level == ORIGINAL:
-            originals[_basis(record)].append(record)
+            originals[basis_of(record)].append(record)
         else:
-            compressed[_conditions(record)].append(record)
-    groups = [[*originals.get(_basis(group[0]), []), *group] for group in compressed.values()]
-    cut = {_basis(group[0]) for group in compressed.values()}
+            compressed[conditions_of(record)].append(record)
+    groups = [[*originals.get(basis_of(group[0]), []), *group] for group in compressed.values()]
+    cut = {basis_of(group[0]) for group in compressed.values()}
     groups += [group for basis, group in originals.items() if basis not in cut]
     all_series = sorted(_named(groups), key=lambda one: (-one.n_measured, one.seed))
     best = {label: max(one._rank for one in alike) for label, alike in by_label(all_series).items()}
@@ -94,25 +95,6 @@ def by_label(all_series: Iterable[Series]) -> dict[str, list[Series]]:
 def newest(all_series: Sequence[Series]) -> Series:
     """The series with the latest result; originals count only where they stand alone, as several series share one."""
     return max(all_series, key=lambda one: max(record.created for record in one.compressed or one.levels.values()))
-
-
-def _conditions(record: RunRecord) -> tuple[object, ...]:
-    """Everything of the spec that decides the result, but the level and what follows from it."""
-    spec = _spec(record)
-    cut = (spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, spec.align)
-    training = (spec.recipe, spec.steps, spec.epochs, spec.patience, spec.batch, spec.seed)
-    return (*_basis(record), *cut, *training)
-
-
-def _basis(record: RunRecord) -> tuple[object, ...]:
-    """What an original shares with the models that were cut from it: weights, data, image size and head."""
-    spec = _spec(record)
-    weights = spec.weights_sha256
-    if record.level == ORIGINAL and spec.epochs:
-        # An original that was trained for the data set is cut as the checkpoint that it left.
-        left = (artifact.sha256 for artifact in record.artifacts if artifact.name == CHECKPOINT)
-        weights = next(left, weights)
-    return (weights, spec.data_fingerprint, record.imgsz, record.head)
 
 
 def _spec(record: RunRecord) -> RunSpec:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cache.groups import family_of, originals_like
 from cache.record import Costs, Metrics, RunRecord
 from compression.levels import ORIGINAL
-from compression.models import CATALOG
 from pages.parts import formats
 from pages.parts.methods import method_label
 from pages.parts.outcome import COST_LABELS, METRIC_LABELS, CostName, MetricName
@@ -109,7 +109,7 @@ def neighbours_of(architecture: str, series: Series | None, on_same_data: Iterab
             conditions are those of the published results.
         on_same_data: all records on the chosen data set.
     """
-    family = [record for record in on_same_data if _family(record.architecture) == _family(architecture)]
+    family = [record for record in on_same_data if family_of(record.architecture) == family_of(architecture)]
     published = [record for record in family if record.provenance == "published"]
     conditions = _conditions(architecture, series, published)
     alike = [record for record in published if (record.imgsz, record.head) == conditions]
@@ -119,11 +119,6 @@ def neighbours_of(architecture: str, series: Series | None, on_same_data: Iterab
         published=tuple(record for record in alike if record.level != ORIGINAL and record.architecture == architecture),
         left_out=_left_out(published, conditions),
     )
-
-
-def _family(architecture: str) -> str:
-    """Architectures of the catalog differ within a family in size only; any other has no siblings but itself."""
-    return CATALOG.get(architecture, architecture)
 
 
 def _conditions(architecture: str, series: Series | None, published: list[RunRecord]) -> tuple[int, str] | None:
@@ -146,12 +141,8 @@ def _left_out(published: list[RunRecord], conditions: tuple[int, str] | None) ->
 def _measured_siblings(series: Series | None, family: list[RunRecord]) -> tuple[RunRecord, ...]:
     if series is None:
         return ()
-    mine, spec = series.any_record, series.spec
-    newest: dict[str, RunRecord] = {}
-    for record in sorted(family, key=lambda record: record.created):
-        alike = record.spec is not None and record.spec.data_fingerprint == spec.data_fingerprint
-        if alike and record.level == ORIGINAL and (record.imgsz, record.head) == (mine.imgsz, mine.head):
-            newest[record.architecture] = record
+    mine = series.any_record
+    newest = originals_like(mine, family)
     if ORIGINAL in series.levels:
         newest[mine.architecture] = series.levels[ORIGINAL]
     # A single model is no line; the series' own original is drawn as its level 0.
