@@ -1,9 +1,12 @@
 """How much time a level saves beside how many GFLOPs, for each step that channels are removed in.
 
     python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --align 8,16,32
+    python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --align 8,16,32 --precision int8
 
 Prints a JSON list, one object for each backend and step: the latency ratio of level 5 to the original with its
 interval, the ratio of the deployed GFLOPs, and the first over the second. `compression.alignment` holds what came out.
+With a precision, level 5 in that is timed against the original in full precision; an int8 file is calibrated on a few
+drawn images, as its values change no time.
 Use a machine that does nothing else.
 """
 
@@ -17,16 +20,20 @@ import tempfile
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from compression.backends import Setting, why_not_here
 from compression.cut import prune
+from compression.dataset import Dataset, open_dataset
 from compression.jobs.local import write_progress
 from compression.latency import Timed, measure, opened
 from compression.levels import LEVELS
-from compression.spec import WITHOUT_IMAGES, BackendName
+from compression.shapes import draw_dataset
+from compression.spec import WITHOUT_IMAGES, BackendName, PrecisionName
 
 LEVEL = LEVELS[-1]
+# Enough for the ranges that INT8 is scaled to.
+CALIBRATION_IMAGES = {"train": 16, "val": 1}
 
 
 def cut_in_steps(model: str, imgsz: int, align: int, folder: Path) -> tuple[Timed, float]:
@@ -39,22 +46,39 @@ def cut_in_steps(model: str, imgsz: int, align: int, folder: Path) -> tuple[Time
     return opened(str(file)), after / before
 
 
-def compared(model: str, backend: BackendName, cuts: dict[int, tuple[Timed, float]], imgsz: int) -> list[Any]:
+def compared(
+    model: str,
+    backend: BackendName,
+    cuts: dict[int, tuple[Timed, float]],
+    imgsz: int,
+    precision: PrecisionName,
+    dataset: Dataset,
+) -> list[Any]:
     """One object for each step of channels.
 
     Args:
         model: the original.
-        backend: what runs it, in full precision on one thread.
+        backend: what runs it, the original in full precision on one thread.
         cuts: by step, see `cut_in_steps`.
         imgsz: side of the square input, pixels.
+        precision: of the cuts.
+        dataset: calibrates int8.
     """
-    setting = Setting(backend=backend, precision="fp32", imgsz=imgsz, batch=1, threads=1, head="e2e")
-    records = measure([cut for cut, _ in cuts.values()], opened(model), setting, tell=write_progress)
+    full = Setting(backend=backend, precision="fp32", imgsz=imgsz, batch=1, threads=1, head="e2e")
+    records = measure(
+        [cut for cut, _ in cuts.values()],
+        opened(model),
+        replace(full, precision=precision),
+        of_reference=full,
+        dataset=dataset,
+        tell=write_progress,
+    )
     return [
         {
             "backend": backend,
             "version": record.spec.backend_version,
             "machine": record.spec.machine,
+            "precision": precision,
             "align": align,
             "median_ms": record.median_ms,
             "latency_ratio": record.ratio,
@@ -72,11 +96,13 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--backend", default="onnx,openvino")
     parser.add_argument("--align", default="8,16,32")
+    parser.add_argument("--precision", default="fp32", choices=get_args(PrecisionName))
     arguments = parser.parse_args()
     found = []
     # Ultralytics tells of each export.
     with tempfile.TemporaryDirectory() as name, redirect_stdout(sys.stderr):
         os.environ["TRIMBOARD_HOME"] = name
+        dataset = open_dataset(str(draw_dataset(Path(name) / "drawn", CALIBRATION_IMAGES)))
         steps = [int(step) for step in arguments.align.split(",")]
         cuts = {step: cut_in_steps(arguments.model, arguments.imgsz, step, Path(name)) for step in steps}
         for backend in arguments.backend.split(","):
@@ -84,7 +110,7 @@ def main() -> None:
             if reason:
                 sys.stderr.write(f"{reason}\n")
                 continue
-            found += compared(arguments.model, backend, cuts, arguments.imgsz)
+            found += compared(arguments.model, backend, cuts, arguments.imgsz, arguments.precision, dataset)
     json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
 

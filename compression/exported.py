@@ -181,11 +181,12 @@ def export_path(
         stem: name of the checkpoint without its suffix.
         format_: what it is exported to, and so on.
         head: the predictions that are asked for.
-        calibration: fingerprint of the data set whose images calibrate; "" for none. It counts for INT8 only.
+        calibration: fingerprint of the data set whose images calibrate; "" for none. It counts where INT8 needs images.
     """
     batched = f"-batch{batch}" if batch > 1 else ""
     given = head_of(format_, precision, head)
-    calibrated = f"-{calibration[:CALIBRATION_DIGITS]}" if precision == "int8" and calibration else ""
+    calibrates = precision == "int8" and FORMATS[format_].calibrates
+    calibrated = f"-{calibration[:CALIBRATION_DIGITS]}" if calibrates and calibration else ""
     return folder / f"{stem}-{given}-{imgsz}{batched}-{precision}{calibrated}{FORMATS[format_].suffix}"
 
 

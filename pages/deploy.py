@@ -54,9 +54,7 @@ def main() -> None:
         return
     chosen = _choose(found)
     _draw_form(chosen)
-    show_jobs(
-        lambda: local.exports_of(chosen.checkpoint), lambda: len(find_exports(exports_folder(chosen.sha256)))
-    )
+    show_jobs(lambda: local.exports_of(chosen.checkpoint), lambda: len(find_exports(exports_folder(chosen.sha256))))
     _draw_files(chosen)
 
 

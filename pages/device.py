@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -35,6 +36,8 @@ from pages.parts.plots import CONFIG
 from pages.parts.results import open_store
 from pages.parts.runs import plain
 from pages.parts.series import Series
+
+Name = TypeVar("Name", MetricName, CostOnDevice)
 
 # What a newcomer's machine can measure in minutes.
 BACKENDS, DEFAULT_BACKENDS = ("onnx", "openvino", "torch", "tensorrt", "cuda"), ("onnx", "openvino")
@@ -101,9 +104,7 @@ def _n_measured(store: Store, series: Series, on_data: Sequence[RunRecord]) -> i
     return len(store.accuracies(forms)) + len(store.latencies(forms))
 
 
-def _draw_form(
-    store: Store, series: Series, command: Callable[..., tuple[str, ...]], *, can_start: bool
-) -> None:
+def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, ...]], *, can_start: bool) -> None:
     here = [level for level, one in sorted(series.levels.items()) if store.artifact_path(one, fetch=False)]
     options = list(dict.fromkeys([ORIGINAL, *here]))
     key = series.any_record.key[:KEY_DIGITS]
@@ -148,7 +149,7 @@ def _draw_measured(
 ) -> None:
     forms = forms_of(series, on_data)
     accuracies, latencies = store.accuracies(forms), store.latencies(forms)
-    device = _choose_device(devices_of(accuracies, latencies))
+    device = _choose_device(devices_of(latencies))
     if device is None:
         st.info(_NO_TIMES, icon=":material/info:")
         return
@@ -188,7 +189,7 @@ def _choose_device(devices: Sequence[Device]) -> Device | None:
     return next(one for one in devices if one.threads == chosen)
 
 
-def _choose[Name: (MetricName, CostOnDevice)](label: str, labels: dict[Name, str], first: Name, *, key: str) -> Name:
+def _choose(label: str, labels: dict[Name, str], first: Name, *, key: str) -> Name:
     by_label = {text: name for name, text in labels.items()}
     text = st.segmented_control(
         label,
@@ -207,7 +208,7 @@ def _draw_points(
 ) -> None:
     st.html(device_legend_html(points))
     st.plotly_chart(draw_device(points, cost, metric), key="device-plot", config=CONFIG, width="stretch")
-    st.markdown("\n".join(f"- {sentence}" for sentence in front_in_words(points, metric)))
+    st.markdown("\n".join(f"- {sentence}" for sentence in front_in_words(points, cost, metric)))
     accuracy, record = points[0].combination.accuracy, series.any_record
     assert accuracy is not None
     threads = f", {device.threads} thread{'s' * (device.threads != 1)}" if device.threads else ""
@@ -230,9 +231,7 @@ def _draw_points(
     )
 
 
-def _draw_missing(
-    combinations: Sequence[Combination], device: Device, command: Callable[..., tuple[str, ...]]
-) -> None:
+def _draw_missing(combinations: Sequence[Combination], device: Device, command: Callable[..., tuple[str, ...]]) -> None:
     half = [one for one in combinations if one.accuracy is None or one.latency is None]
     if not half:
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cache.accuracy import AccuracyRecord, AccuracySpec
+from cache.latency import LatencyRecord, LatencySpec
 from cache.record import Artifact, Costs, LayerRow, Metrics, PlanRecord, RunRecord
 from compression.levels import target_of
 from compression.spec import RunSpec
@@ -150,3 +152,67 @@ def plan(level: int = 3, **changes: Any) -> PlanRecord:
         **changes,
     }
     return PlanRecord(**values)
+
+
+def accuracy(map50_95: float = 0.7, *, model: str = "yolo26n", level: int | None = 0, **changes: Any) -> AccuracyRecord:
+    """A measured accuracy of a deployed form; `changes` are fields of its spec."""
+    values: dict[str, Any] = {
+        "weights_sha256": "ab" * 32,
+        "backend": "onnx",
+        "precision": "fp32",
+        "imgsz": 320,
+        "head": "e2e",
+        "data_fingerprint": "cd" * 32,
+        "calibration": "",
+        "machine": "a processor, 2 cores",
+        "backend_version": "1.27.0",
+        **changes,
+    }
+    return AccuracyRecord(
+        spec=AccuracySpec(**values),
+        model=model,
+        level=level,
+        data="shapes",
+        n_images=150,
+        metrics=replace(metrics(0), map50_95=map50_95),
+        arithmetic="",
+        size_bytes=5_400_000,
+        sha256="12" * 32,
+        environment={"ultralytics": "8.4.190", "torch": "2.15"},
+        created="2026-05-22T10:00:00+00:00",
+    )
+
+
+def latency(
+    median_ms: float = 10.0, *, model: str = "yolo26n", level: int | None = 0, ratio: float | None = 1.0, **changes: Any
+) -> LatencyRecord:
+    """A measured time, against level 0 of `accuracy`; `changes` are fields of its spec."""
+    values: dict[str, Any] = {
+        "weights_sha256": "ab" * 32,
+        "reference_sha256": "ab" * 32,
+        "backend": "onnx",
+        "precision": "fp32",
+        "imgsz": 320,
+        "batch": 1,
+        "threads": 1,
+        "head": "e2e",
+        "calibration": "",
+        "machine": "a processor, 2 cores",
+        "backend_version": "1.27.0",
+        **changes,
+    }
+    return LatencyRecord(
+        spec=LatencySpec(**values),
+        model=model,
+        level=level,
+        median_ms=median_ms,
+        p95_ms=1.1 * median_ms,
+        n_passes=60,
+        ratio=ratio,
+        ratio_low=ratio and 0.98 * ratio,
+        ratio_high=ratio and 1.02 * ratio,
+        peak_memory_mb=120.0,
+        size_bytes=5_400_000,
+        environment={},
+        created="2026-05-22T11:00:00+00:00",
+    )

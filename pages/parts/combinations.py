@@ -129,8 +129,8 @@ def _sha256(record: RunRecord) -> str | None:
     return next((item.sha256 for item in record.artifacts if item.name == CHECKPOINT), None)
 
 
-def devices_of(accuracies: Iterable[AccuracyRecord], latencies: Iterable[LatencyRecord]) -> list[Device]:
-    """Where something was timed, the newest first; accuracy alone names no threads."""
+def devices_of(latencies: Iterable[LatencyRecord]) -> list[Device]:
+    """Where something was timed, the newest first."""
     timed = [
         Device(
             backend=one.spec.backend,
@@ -173,7 +173,9 @@ def combinations_of(
     timed: dict[tuple[str, PrecisionName, int], LatencyRecord] = {}
     calibrated = {"", data_fingerprint}
     alike = [one for one in latencies if _ran_on(one, device) and one.spec.threads == device.threads]
-    alike = [one for one in alike if (one.spec.batch, one.spec.head) == (1, head) and one.spec.calibration in calibrated]
+    alike = [
+        one for one in alike if (one.spec.batch, one.spec.head) == (1, head) and one.spec.calibration in calibrated
+    ]
     # Of several, the newest of those that were timed in turn with the reference.
     for one in sorted(alike, key=lambda one: (_has_ratio(one, originals, imgsz), one.created)):
         timed[_what(one)] = one

@@ -1,4 +1,4 @@
-"""Accuracy against cost on the device: the points of the plot, what stands on the Pareto front in words, and a table."""
+"""Accuracy against cost on the device: the points of the plot, what stands on its Pareto front, and a table."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ COST_TITLES: dict[CostOnDevice, str] = {
     "ratio": "Time against level 0 in FP32 at full size",
     "size_mb": "Size of what is deployed, MB",
 }
+
+LEAST: dict[CostOnDevice, str] = {"median_ms": "Fastest", "ratio": "Fastest", "size_mb": "Smallest"}
 
 # What may be lost against level 0 in full precision and still counts as nearly the same, part of 1.
 NEARLY_SAME = 0.01
@@ -45,9 +47,7 @@ class DevicePoint:
     on_front: bool
 
 
-def device_points(
-    combinations: Iterable[Combination], cost: CostOnDevice, metric: MetricName
-) -> list[DevicePoint]:
+def device_points(combinations: Iterable[Combination], cost: CostOnDevice, metric: MetricName) -> list[DevicePoint]:
     """The combinations of which both are measured, those on the front first, by rising cost."""
     known = [
         (one, x, y)
@@ -75,7 +75,9 @@ def _hover(one: Combination) -> str:
     lines.append(f"memory {latency.peak_memory_mb:.0f} MB, file {formats.size(latency.size_bytes)}")
     computed = f", computed in {accuracy.arithmetic}" if accuracy.arithmetic else ""
     lines.append(f"{latency.spec.backend} {latency.spec.backend_version}{computed}, {latency.spec.head} head")
-    versions = [f"{name} {accuracy.environment[name]}" for name in ("ultralytics", "torch") if name in accuracy.environment]
+    versions = [
+        f"{name} {accuracy.environment[name]}" for name in ("ultralytics", "torch") if name in accuracy.environment
+    ]
     lines.append(" · ".join([f"{accuracy.n_images} validation images", *versions, formats.day(latency.created)]))
     return "<br>".join(lines)
 
@@ -85,50 +87,59 @@ def ratio_in_words(latency: LatencyRecord) -> str:
     return f"{latency.ratio:.3f} ({latency.ratio_low:.3f} to {latency.ratio_high:.3f})"
 
 
-def front_in_words(points: Sequence[DevicePoint], metric: MetricName) -> list[str]:
-    """What stands on the front, a sentence each: the fastest, what loses next to nothing, and the most accurate."""
+def front_in_words(points: Sequence[DevicePoint], cost: CostOnDevice, metric: MetricName) -> list[str]:
+    """What stands on the front, a sentence each: the least cost, what loses next to nothing, and the most accurate.
+
+    Args:
+        points: as `device_points` gives them.
+        cost: that they were made for.
+        metric: likewise.
+    """
     front = [point for point in points if point.on_front]
     if len(points) < 2:
         return []
-    told = [
-        f"{len(front)} of {len(points)} measured combinations "
-        f"{'stands' if len(front) == 1 else 'stand'} on the front: nothing measured is better than them in both."
-    ]
     reference = next((point for point in points if point.combination.is_reference), None)
-    for what, point in _worth_telling(front, reference):
-        told.append(f"{what}: {_described(point, reference, metric)}.")
-    beaten = {point.combination.form.name for point in points} - {point.combination.form.name for point in front}
-    siblings = sorted({point.combination.form.name for point in points if point.combination.form.is_sibling} & beaten)
-    if siblings:
-        told.append(f"Not on the front in any form: {', '.join(siblings)}.")
+    told = [
+        f"{len(front)} of {len(points)} measured combinations {'stands' if len(front) == 1 else 'stand'} on the front: "
+        f"nothing measured is better in both."
+    ]
+    told += [
+        f"{what}: {_described(point, reference, cost, metric)}."
+        for what, point in _worth_telling(front, reference, LEAST[cost])
+    ]
+    siblings = {point.combination.form.name for point in points if point.combination.form.is_sibling}
+    if beaten := sorted(siblings - {point.combination.form.name for point in front}):
+        told.append(f"Not on the front in any form: {', '.join(beaten)}.")
     return told
 
 
 def _worth_telling(
-    front: Sequence[DevicePoint], reference: DevicePoint | None
+    front: Sequence[DevicePoint], reference: DevicePoint | None, least: str
 ) -> list[tuple[str, DevicePoint]]:
-    chosen = [("Least", front[0])]
-    if reference is not None:
-        near = [point for point in front if point.y >= reference.y - NEARLY_SAME]
-        if near:
-            chosen.append((f"Least of those that lose at most {NEARLY_SAME:g} against level 0 in FP32", near[0]))
+    """Points of the front with why they are told, each once."""
+    chosen = [(least, front[0])]
+    near = [point for point in front if reference and point.y >= reference.y - NEARLY_SAME]
+    if near:
+        chosen.append((f"{least} of those that lose at most {NEARLY_SAME:g} against level 0 in FP32", near[0]))
     chosen.append(("Most accurate", front[-1]))
     told: dict[str, tuple[str, DevicePoint]] = {}
     for what, point in chosen:
         label = point.combination.label
-        told[label] = (f"{told[label][0]}, and {what[0].lower()}{what[1:]}" if label in told else what, point)
+        told[label] = (f"{told[label][0]}, {what[0].lower()}{what[1:]}" if label in told else what, point)
     return list(told.values())
 
 
-def _described(point: DevicePoint, reference: DevicePoint | None, metric: MetricName) -> str:
+def _described(point: DevicePoint, reference: DevicePoint | None, cost: CostOnDevice, metric: MetricName) -> str:
     latency = point.combination.latency
     assert latency is not None
+    figures = [f"**{point.combination.label}**", f"{latency.median_ms:.1f} ms"]
+    if point.combination.has_ratio and latency.ratio:
+        figures.append(f"{1 / latency.ratio:.2f} times as fast as level 0 in FP32")
+    if cost == "size_mb":
+        figures.insert(1, formats.size(latency.size_bytes))
     change = formats.change(reference.y, point.y) if reference else None
-    faster = f", {1 / latency.ratio:.2f} times as fast as level 0 in FP32" if point.combination.has_ratio and latency.ratio else ""
-    return (
-        f"**{point.combination.label}**, {latency.median_ms:.1f} ms{faster}, {METRIC_LABELS[metric]} "
-        f"{formats.accuracy(point.y)}" + (f" ({change})" if change else "")
-    )
+    figures.append(f"{METRIC_LABELS[metric]} {formats.accuracy(point.y)}" + (f" ({change})" if change else ""))
+    return ", ".join(figures)
 
 
 def combination_rows(points: Sequence[DevicePoint]) -> list[dict[str, str | int | float | None]]:

@@ -31,6 +31,7 @@ from cache.store import Store
 from cache.tables import REVISION, metadata, records_table
 from tests.cache.samples import make_plan, make_record, make_spec
 from tests.cache.test_concurrency import OPENER, _start, _wait_ready
+from tests.factories import accuracy, latency
 
 # What the program of before there were revisions made, as SQLite keeps it.
 OLD_SCHEMA = """
@@ -170,7 +171,7 @@ def test_a_database_with_a_queue_of_before_there_were_revisions_is_migrated_too(
     with _connected(old_sqlite) as connection:
         connection.execute(text("UPDATE runs SET lanes = 'cuda:1' WHERE state = 'failed'"))
         connection.execute(text("INSERT INTO epochs VALUES ('k', 1, '{}')"))
-        for name in ("alembic_version", "summaries", "latencies"):
+        for name in ("alembic_version", "summaries", "latencies", "accuracies"):
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("ALTER TABLE records DROP COLUMN head"))
     store = Store(old_sqlite, shipped=shipped)
@@ -204,7 +205,8 @@ def test_lines_of_a_form_2_are_written_again_and_what_cannot_be_read_is_counted(
         store.save(record)
     store.close()
     with _connected(address) as connection:
-        connection.execute(text("DROP TABLE latencies"))
+        for name in ("latencies", "accuracies"):
+            connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("UPDATE summaries SET line = 'old'"))
         connection.execute(update(records_table).where(records_table.c.key == OTHER.key).values(payload=BAD))
         connection.execute(update(revision_table).values(version_num=revision_name(2)))
@@ -212,6 +214,20 @@ def test_lines_of_a_form_2_are_written_again_and_what_cannot_be_read_is_counted(
     pd.testing.assert_frame_equal(store.table(), comparison([RECORD]))
     assert store.unreadable() == 1
     assert store.find_latency("k") is None
+    store.close()
+
+
+def test_a_form_3_keeps_its_latencies_and_gets_room_for_accuracies(address: str, shipped: Path) -> None:
+    store = Store(address, shipped=shipped)
+    store.save_latency(latency())
+    store.close()
+    with _connected(address) as connection:
+        connection.execute(text("DROP TABLE accuracies"))
+        connection.execute(update(revision_table).values(version_num=revision_name(3)))
+    store = Store(address, shipped=shipped)
+    assert store.latencies(["ab" * 32]) == [latency()]
+    store.save_accuracy(accuracy())
+    assert store.find_accuracy(accuracy().spec.key) == accuracy()
     store.close()
 
 
@@ -238,7 +254,7 @@ def test_a_database_of_a_newer_program_is_refused(address: str, shipped: Path) -
     Store(address, shipped=shipped).close()
     with _connected(address) as connection:
         connection.execute(update(revision_table).values(version_num=revision_name(REVISION + 1)))
-    with pytest.raises(StoreError, match=r"written by a newer Trimboard \(form 4, this one knows up to 3\); update"):
+    with pytest.raises(StoreError, match=r"written by a newer Trimboard \(form 5, this one knows up to 4\); update"):
         Store(address, shipped=shipped)
 
 
@@ -287,5 +303,5 @@ def test_a_new_database_holds_nothing(address: str, shipped: Path) -> None:
     store = Store(address, shipped=shipped)
     with store._database.reading() as connection:
         counts = [connection.scalar(select(func.count()).select_from(table)) for table in metadata.sorted_tables]
-    assert counts == [0] * 6
+    assert counts == [0] * 7
     store.close()

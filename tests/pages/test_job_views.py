@@ -39,7 +39,5 @@ def test_a_job_that_is_over_tells_what_it_left_out(log_file: Path) -> None:
     assert job_view(job_of(log_file, 2)).problems == ("NCNN needs ncnn.",)
     log_file.write_text("Killed\n")
     assert job_view(job_of(log_file, -9)).problems == ("Killed",)
-    assert job_view(job_of(log_file.with_name("none"), 1)).problems == (
-        "The process ended before it could say why.",
-    )
+    assert job_view(job_of(log_file.with_name("none"), 1)).problems == ("The process ended before it could say why.",)
     assert job_view(job_of(log_file.with_name("none"), 0)).problems == ()
