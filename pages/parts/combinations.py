@@ -111,7 +111,7 @@ def forms_of(series: Series, on_same_data: Sequence[RunRecord]) -> dict[str, For
         on_same_data: all results on its data set.
     """
     record = series.any_record
-    named = [("level 0", ORIGINAL, weights_of(record), False)]
+    named: list[tuple[str, int | None, str | None, bool]] = [("level 0", ORIGINAL, weights_of(record), False)]
     named += [(f"level {level}", level, _sha256(one), False) for level, one in sorted(series.levels.items())]
     named += [(f"cut to {cut_in_words(one.spec)}", None, _sha256(one), False) for one in series.custom if one.spec]
     for architecture, one in originals_like(record, on_same_data).items():

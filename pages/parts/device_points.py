@@ -144,7 +144,7 @@ def _described(point: DevicePoint, reference: DevicePoint | None, cost: CostOnDe
 
 def combination_rows(points: Sequence[DevicePoint]) -> list[dict[str, str | int | float | None]]:
     """The points as rows of a table, in their order."""
-    rows = []
+    rows: list[dict[str, str | int | float | None]] = []
     for point in points:
         one = point.combination
         assert one.accuracy is not None
@@ -156,7 +156,8 @@ def combination_rows(points: Sequence[DevicePoint]) -> list[dict[str, str | int 
                 "combination": one.label,
                 "model": latency.model,
                 "level": one.form.level,
-                "precision": one.precision,
+                # "precision" is a metric here.
+                "data_type": one.precision,
                 "imgsz": one.imgsz,
                 **{name: getattr(metrics, name) for name in METRIC_LABELS},
                 "median_ms": round(latency.median_ms, 3),

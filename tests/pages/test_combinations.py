@@ -168,4 +168,4 @@ def test_the_table_has_a_row_for_each_point() -> None:
     points = device_points(measured(), "median_ms", "map50_95")
     rows = combination_rows(points)
     assert [row["on_front"] for row in rows] == ["yes", "yes", "yes", "", ""]
-    assert (rows[1]["level"], rows[1]["precision"], rows[1]["ratio_low"]) == (3, "int8", 0.392)
+    assert (rows[1]["level"], rows[1]["data_type"], rows[1]["ratio_low"]) == (3, "int8", 0.392)
