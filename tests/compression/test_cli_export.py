@@ -117,7 +117,7 @@ def test_a_key_stands_for_the_checkpoint_of_its_result(
 
 
 def test_keys_that_stand_for_nothing_are_refused(asked: list[dict[str, Any]]) -> None:
-    with pytest.raises(ModelError, match="There is no checkpoint 'abcdef'; give the path of a .pt, or at least 4"):
+    with pytest.raises(ModelError, match=r"There is no checkpoint 'abcdef'; give the path of a \.pt, or at least 4"):
         run("abcdef")
     spec = factories.spec(3)
     own_store().save(replace(factories.record(3, spec=spec)))
