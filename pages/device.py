@@ -112,12 +112,14 @@ def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, .
         levels = st.multiselect("Levels", options, options, key=f"levels-{key}", width=220)
         backends = st.multiselect("Backends", BACKENDS, DEFAULT_BACKENDS, key="backends", width=260)
         precisions = st.multiselect("Precisions", PRECISIONS, DEFAULT_PRECISIONS, key="precisions", width=220)
-        sizes = st.multiselect("Image sizes", SIZES, DEFAULT_SIZES, key="sizes", width=260, help=_SIZES_HELP)
+        sizes = st.multiselect(
+            "Image sizes", SIZES, DEFAULT_SIZES, format_func="{:g}".format, key="sizes", width=260, help=_SIZES_HELP
+        )
         threads = st.number_input("Threads", 1, MOST_THREADS, 1, key="threads-wanted", width=110)
         siblings = st.toggle("Siblings", key="siblings", help=_SIBLINGS_HELP)
-    elsewhere = [level for level in series.levels if level not in options]
+    elsewhere = ", ".join(f"level {level}" for level in sorted(series.levels) if level not in options)
     if elsewhere:
-        st.caption(f"Not offered, because their checkpoints are not on this machine: level {_listed(elsewhere)}.")
+        st.caption(f"Not offered, because its checkpoint is not on this machine: {elsewhere}.")
     is_whole = bool(levels and backends and precisions and sizes)
     arguments = command(
         levels=levels, backends=backends, precisions=precisions, sizes=sizes, siblings=siblings, threads=threads
@@ -134,10 +136,6 @@ def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, .
         else:
             st.rerun()
     st.caption("Times are only worth something on a machine that does nothing else meanwhile.")
-
-
-def _listed(levels: Sequence[int]) -> str:
-    return ", ".join(map(str, sorted(levels)))
 
 
 def _typed(arguments: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from compression.spec import PrecisionName
 from pages.parts.combinations import CostOnDevice
@@ -21,8 +22,10 @@ SYMBOLS: dict[PrecisionName, str] = {"fp32": "circle", "fp16": "square", "int8":
 HEIGHT_PX = 460
 # From this ratio of the largest to the smallest cost on, a linear axis presses the small ones together.
 LOG_FROM = 8.0
-# Room for labels on both sides, part of the axis.
+# Room on both sides, part of what the points span.
 AIR = 0.12
+# Labels are so far apart at least, part of the vertical axis; further left than this they stand right of their points.
+LABEL_HEIGHT, LEFT = 0.06, 0.4
 
 
 def draw_device(points: Sequence[DevicePoint], cost: CostOnDevice, metric: MetricName) -> go.Figure:
@@ -37,6 +40,8 @@ def draw_device(points: Sequence[DevicePoint], cost: CostOnDevice, metric: Metri
         showgrid=True,
         zeroline=False,
         fixedrange=True,
+        # On a logarithmic axis 1, 2 and 5 of each power of ten.
+        dtick="D2" if is_log else None,
     )
     figure.update_yaxes(
         title=METRIC_LABELS[metric],
@@ -46,6 +51,7 @@ def draw_device(points: Sequence[DevicePoint], cost: CostOnDevice, metric: Metri
         fixedrange=True,
         tickformat=".3~f",
     )
+    labelled = _labelled(points)
     _add_front(figure, [point for point in points if point.on_front])
     for on_front in (False, True):
         for is_sibling in (True, False):
@@ -56,11 +62,13 @@ def draw_device(points: Sequence[DevicePoint], cost: CostOnDevice, metric: Metri
                     if (point.on_front, point.combination.form.is_sibling, point.combination.precision)
                     == (on_front, is_sibling, precision)
                 ]
-                _add_points(figure, chosen, precision, NEUTRAL if is_sibling else ACCENT, on_front=on_front)
+                if chosen:
+                    colour = NEUTRAL if is_sibling else ACCENT
+                    _add_points(figure, chosen, precision, colour, on_front=on_front, labelled=labelled, is_log=is_log)
     return figure
 
 
-def _padded(values: np.ndarray) -> list[float]:
+def _padded(values: NDArray[np.float64]) -> list[float]:
     low, high = float(values.min()), float(values.max())
     air = AIR * (high - low) or max(abs(high), 1.0) * AIR
     return [low - air, high + air]
@@ -77,22 +85,41 @@ def _add_front(figure: go.Figure, front: Sequence[DevicePoint]) -> None:
     )
 
 
+def _labelled(points: Sequence[DevicePoint]) -> set[str]:
+    """Which points have room for a label: both ends of the front and the reference, then what is not too near."""
+    front = [point for point in points if point.on_front]
+    first = [front[0], front[-1], *(point for point in points if point.combination.is_reference)]
+    height = max(point.y for point in points) - min(point.y for point in points)
+    chosen: list[DevicePoint] = []
+    for point in [*first, *front]:
+        if point in first or all(abs(point.y - other.y) >= LABEL_HEIGHT * height for other in chosen):
+            chosen.append(point)
+    return {point.combination.label for point in chosen}
+
+
 def _add_points(
-    figure: go.Figure, points: Sequence[DevicePoint], precision: PrecisionName, colour: str, *, on_front: bool
+    figure: go.Figure,
+    points: Sequence[DevicePoint],
+    precision: PrecisionName,
+    colour: str,
+    *,
+    on_front: bool,
+    labelled: set[str],
+    is_log: bool,
 ) -> None:
-    if not points:
-        return
-    labelled = [point.combination.label if on_front or point.combination.is_reference else "" for point in points]
+    low, high = figure.layout.xaxis.range
+    places = [((np.log10(point.x) if is_log else point.x) - low) / (high - low) for point in points]
     figure.add_scatter(
         x=[point.x for point in points],
         y=[point.y for point in points],
-        text=labelled,
+        text=[point.combination.label if point.combination.label in labelled else "" for point in points],
         hovertext=[point.hover for point in points],
         mode="markers+text",
         name=f"{precision}{', on the front' if on_front else ''}",
         marker={"color": colour, "size": 11 if on_front else 8, "symbol": SYMBOLS[precision]},
         opacity=1 if on_front else FAINT,
-        textposition="top left" if on_front else "bottom right",
+        # Above and left of the front there is nothing, but for the edge of the plot.
+        textposition=["top left" if on_front and place > LEFT else "bottom right" for place in places],
         textfont={"color": colour, "size": 12},
         hovertemplate=HOVER,
     )
