@@ -155,7 +155,8 @@ def test_marks_tell_precisions_and_colours_tell_siblings() -> None:
     marks = {(trace.marker.symbol, trace.marker.color) for trace in others}
     assert len(marks) == 3
     labels = {label for trace in others for label in trace.text if label}
-    assert labels == {point.combination.label for point in points if point.on_front}
+    # Both ends of the front; between them there is no room.
+    assert labels == {"level 3 · INT8 · 256", "level 0 · FP32 · 320"}
     html = device_legend_html(points)
     assert "INT8" in html
     assert "unpruned siblings" in html
