@@ -21,7 +21,7 @@ from compression.backends import BACKENDS, Setting, open_pass, peak_memory_mb, v
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.deploy import exported_file
-from compression.detector import open_detector
+from compression.detector import Detector, open_detector
 from compression.environment import describe_environment, processor
 from compression.errors import ModelError, TrimboardError
 from compression.exported import size_of
@@ -48,7 +48,7 @@ class Timed:
         sha256: of the file.
         model: label.
         level: 0 to 5; None for a custom target, or where nothing is known of it.
-        imgsz: that it was measured at, pixels; None where nothing is known of it.
+        imgsz: that it was measured or trained at, pixels; None where nothing is known of it.
         stride: the image size is a multiple of it, pixels.
         has_e2e_head: whether it predicts end to end.
         record: the result that it belongs to; None where nothing is known of it.
@@ -98,11 +98,17 @@ def timed_of(file: Path, record: RunRecord | None) -> Timed:
         sha256=detector.weights_sha256,
         model=record.model if record else detector.label,
         level=record.level if record else None,
-        imgsz=record.imgsz if record else detector.info.get("imgsz"),
+        imgsz=record.imgsz if record else _training_size(detector),
         stride=int(detector.module.stride.max()),
         has_e2e_head=detector.has_e2e_head,
         record=record,
     )
+
+
+def _training_size(detector: Detector) -> int | None:
+    """What a checkpoint notes of it, pixels: Trimboard, else Ultralytics."""
+    noted = detector.info.get("imgsz") or detector.module.args.get("imgsz")
+    return noted if isinstance(noted, int) else None
 
 
 def reference_of(subjects: Sequence[Timed]) -> Timed | None:
