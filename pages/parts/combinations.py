@@ -216,11 +216,13 @@ def _has_ratio(one: LatencyRecord, originals: set[str], imgsz: int) -> bool:
 
 
 def missing_of(combinations: Iterable[Combination]) -> list[str]:
-    """What one of both is missing of, as "level 3 · INT8 · 512: time"."""
+    """What is missing of which, as "level 3 · INT8 · 512: time not measured"."""
     told = []
     for one in combinations:
         if one.accuracy is None:
             told.append(f"{one.label}: accuracy not measured")
         elif one.latency is None:
             told.append(f"{one.label}: time not measured")
+        elif not one.has_ratio:
+            told.append(f"{one.label}: time not measured in turn with level 0 in FP32")
     return told

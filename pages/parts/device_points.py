@@ -12,8 +12,8 @@ from pages.parts.combinations import MEGA, Combination, CostOnDevice
 from pages.parts.outcome import METRIC_LABELS, MetricName
 
 COST_LABELS: dict[CostOnDevice, str] = {
-    "median_ms": "Time",
     "ratio": "Time against level 0",
+    "median_ms": "Time, ms",
     "size_mb": "File size",
 }
 COST_TITLES: dict[CostOnDevice, str] = {

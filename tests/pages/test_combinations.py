@@ -105,6 +105,8 @@ def test_a_ratio_against_something_else_is_none() -> None:
     # Both in int8, as `bench` times them.
     (one,) = combinations([], [latency(4.0, ratio=0.9, precision="int8", calibration="cd" * 32)])
     assert one.cost("ratio") is None
+    both = combinations([accuracy()], [alone])
+    assert missing_of(both) == ["level 0 · FP32 · 320: time not measured in turn with level 0 in FP32"]
 
 
 def test_what_lacks_a_half_is_listed_and_not_drawn() -> None:
