@@ -96,7 +96,8 @@ def _write(done: Sequence[Measured], levers: Levers, results: TextIO) -> None:
     results.write(
         f"{spec.backend} {spec.backend_version}, {threads}batch 1, {spec.head} head, {spec.machine}. Accuracy on "
         f"{accuracy.n_images} validation images of {accuracy.data}, of what is deployed. Ratio, with its 95% interval, "
-        f"against {levers.reference.model} in fp32 at {levers.imgsz} pixels. * stands on the Pareto front of ratio and mAP50-95.\n\n"
+        f"against {levers.reference.model} in fp32 at {levers.imgsz} pixels. * stands on the Pareto front of ratio and "
+        f"mAP50-95.\n\n"
     )
 
 

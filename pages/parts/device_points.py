@@ -133,7 +133,7 @@ def _described(point: DevicePoint, reference: DevicePoint | None, cost: CostOnDe
     latency = point.combination.latency
     assert latency is not None
     figures = [f"**{point.combination.label}**", f"{latency.median_ms:.1f} ms"]
-    if point.combination.has_ratio and latency.ratio:
+    if point.combination.has_ratio and latency.ratio and point != reference:
         figures.append(f"{1 / latency.ratio:.2f} times as fast as level 0 in FP32")
     if cost == "size_mb":
         figures.insert(1, formats.size(latency.size_bytes))
