@@ -1,13 +1,16 @@
 """How much time a level saves beside how many GFLOPs, and how near a cut comes to a latency that is asked for.
 
     python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --align 8,16,32
+    python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend openvino --align 16 --precision int8
     python -m benchmarks.latency yolo26s.yaml --imgsz 640 --backend onnx,openvino --keep-latency 0.7
 
 Each prints a JSON list and nothing else. The first has one object for each backend and step that channels are removed
 in: the latency ratio of level 5 to the original with its interval, the ratio of the deployed GFLOPs, and the first over
-the second. `compression.alignment` holds what came out. The second has one object for each backend and latency: what
-was asked for, predicted, and measured when the cut was chosen; and what is measured of that cut once more, in turn with
-the original, over what was asked for. Use a machine that does nothing else.
+the second. `compression.alignment` holds what came out. The second is the same of level 5 in another precision, against
+the original in full precision; an int8 file is calibrated on a few drawn images, as its values change no time. The
+third has one object for each backend and latency: what was asked for, predicted, and measured when the cut was chosen;
+and what is measured of that cut once more, in turn with the original, over what was asked for. Use a machine that does
+nothing else.
 """
 
 from __future__ import annotations
@@ -21,18 +24,22 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from compression.alignment import alignment_for
 from compression.backends import Setting, why_not_here
 from compression.cut import prune
+from compression.dataset import Dataset, open_dataset
 from compression.jobs.local import write_progress
 from compression.latency import Timed, measure, opened
 from compression.latency_target import latency_target
 from compression.levels import LEVELS
-from compression.spec import WITHOUT_IMAGES, BackendName, Target
+from compression.shapes import draw_dataset
+from compression.spec import WITHOUT_IMAGES, BackendName, PrecisionName, Target
 
 LEVEL = LEVELS[-1]
+# Enough for the ranges that INT8 is scaled to.
+CALIBRATION_IMAGES = {"train": 16, "val": 1}
 
 
 def cut_in_steps(model: str, imgsz: int, align: int, folder: Path) -> tuple[Timed, float]:
@@ -45,22 +52,39 @@ def cut_in_steps(model: str, imgsz: int, align: int, folder: Path) -> tuple[Time
     return opened(str(file)), after / before
 
 
-def compared(model: str, backend: BackendName, cuts: dict[int, tuple[Timed, float]], imgsz: int) -> list[Any]:
+def compared(
+    model: str,
+    backend: BackendName,
+    cuts: dict[int, tuple[Timed, float]],
+    imgsz: int,
+    precision: PrecisionName,
+    dataset: Dataset,
+) -> list[Any]:
     """One object for each step of channels.
 
     Args:
         model: the original.
-        backend: what runs it, in full precision on one thread.
+        backend: what runs it, the original in full precision on one thread.
         cuts: by step, see `cut_in_steps`.
         imgsz: side of the square input, pixels.
+        precision: of the cuts.
+        dataset: calibrates int8.
     """
-    setting = Setting(backend=backend, precision="fp32", imgsz=imgsz, batch=1, threads=1, head="e2e")
-    records = measure([cut for cut, _ in cuts.values()], opened(model), setting, tell=write_progress)
+    full = Setting(backend=backend, precision="fp32", imgsz=imgsz, batch=1, threads=1, head="e2e")
+    records = measure(
+        [cut for cut, _ in cuts.values()],
+        opened(model),
+        replace(full, precision=precision),
+        of_reference=full,
+        dataset=dataset,
+        tell=write_progress,
+    )
     return [
         {
             "backend": backend,
             "version": record.spec.backend_version,
             "machine": record.spec.machine,
+            "precision": precision,
             "align": align,
             "median_ms": record.median_ms,
             "latency_ratio": record.ratio,
@@ -121,6 +145,7 @@ def main() -> None:
     parser.add_argument("--backend", default="onnx,openvino")
     parser.add_argument("--align", default="8,16,32")
     parser.add_argument("--keep-latency", default="", help="parts of the latency, as in 0.8,0.6; then nothing else")
+    parser.add_argument("--precision", default="fp32", choices=get_args(PrecisionName))
     arguments = parser.parse_args()
     found = []
     # Ultralytics tells of each export.
@@ -128,6 +153,7 @@ def main() -> None:
         os.environ["TRIMBOARD_HOME"] = name
         asked = [float(part) for part in arguments.keep_latency.split(",") if part]
         steps = [] if asked else [int(step) for step in arguments.align.split(",")]
+        dataset = open_dataset(str(draw_dataset(Path(name) / "drawn", CALIBRATION_IMAGES)))
         cuts = {step: cut_in_steps(arguments.model, arguments.imgsz, step, Path(name)) for step in steps}
         for backend in arguments.backend.split(","):
             reason = why_not_here(backend)
@@ -137,7 +163,7 @@ def main() -> None:
             if asked:
                 found += [met(arguments.model, backend, part, arguments.imgsz, Path(name)) for part in asked]
             else:
-                found += compared(arguments.model, backend, cuts, arguments.imgsz)
+                found += compared(arguments.model, backend, cuts, arguments.imgsz, arguments.precision, dataset)
     json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
 

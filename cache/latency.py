@@ -32,6 +32,8 @@ class LatencySpec:
         calibration: fingerprint of the data set that an int8 file was calibrated on; empty for others.
         machine: processor or GPU.
         backend_version: of the package that ran it.
+        reference_precision: of the reference; None where it is the same.
+        reference_imgsz: of the reference, pixels; None where it is the same.
     """
 
     weights_sha256: str
@@ -45,11 +47,17 @@ class LatencySpec:
     calibration: str
     machine: str
     backend_version: str
+    reference_precision: PrecisionName | None = None
+    reference_imgsz: int | None = None
 
     @property
     def key(self) -> str:
         """Sha256 of all of it."""
         decisive = {"version": LATENCY_VERSION, **asdict(self)}
+        # What was timed before these fields existed was timed so, and keeps its key.
+        for field in ("reference_precision", "reference_imgsz"):
+            if decisive[field] is None:
+                del decisive[field]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

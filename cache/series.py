@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cache.groups import basis_of, conditions_of
 from cache.record import RunRecord
 from compression.levels import LEVELS, ORIGINAL
 from compression.spec import DEFAULT_ALIGN, DEFAULT_CALIBRATION_IMAGES, DEFAULT_RECIPE, CutMethod, RunSpec
@@ -74,7 +75,7 @@ def series_of(records: Iterable[RunRecord]) -> list[Series]:
         if record.level == ORIGINAL:
             originals[basis_of(record)].append(record)
         else:
-            compressed[_conditions(record)].append(record)
+            compressed[conditions_of(record)].append(record)
     groups = [[*originals.get(basis_of(group[0]), []), *group] for group in compressed.values()]
     cut = {basis_of(group[0]) for group in compressed.values()}
     groups += [group for basis, group in originals.items() if basis not in cut]
@@ -117,28 +118,6 @@ def cut_in_words(spec: RunSpec) -> str:
     if spec.level is not None:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
     return " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
-
-
-def _conditions(record: RunRecord) -> tuple[object, ...]:
-    """Everything of the spec that decides the result, but the level and what follows from it."""
-    spec = _spec(record)
-    cut = (spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, spec.align)
-    return (*basis_of(record), *cut, *training_of(spec), spec.seed)
-
-
-def training_of(spec: RunSpec) -> tuple[object, ...]:
-    """How a model is fine-tuned, whatever was cut from it and whatever its seed."""
-    return (spec.recipe, spec.steps, spec.epochs, spec.patience, spec.batch)
-
-
-def basis_of(record: RunRecord) -> tuple[object, ...]:
-    """What an original shares with the models that were cut from it: weights, data, image size and head."""
-    spec = _spec(record)
-    weights = spec.weights_sha256
-    if record.level == ORIGINAL and spec.epochs:
-        # An original that was trained for the data set is cut as the checkpoint that it left.
-        weights = record.checkpoint_sha256 or weights
-    return (weights, spec.data_fingerprint, record.imgsz, record.head)
 
 
 def _spec(record: RunRecord) -> RunSpec:

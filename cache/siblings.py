@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cache.groups import basis_of, family_of, originals_like, training_of
 from cache.record import RunRecord
-from cache.series import Series, basis_of, training_of
+from cache.series import Series
 from compression.levels import ORIGINAL
-from compression.models import CATALOG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,6 @@ def rivals_among(records: Iterable[RunRecord]) -> list[RunRecord]:
     return [one for one in records if one.provenance == "published" or is_uncut(one) or is_original(one)]
 
 
-def family_of(architecture: str) -> str:
-    """Architectures of the catalog differ within a family in size only; any other has no siblings but itself."""
-    return CATALOG.get(architecture, architecture)
-
-
 def _conditions(architecture: str, series: Series | None, published: list[RunRecord]) -> tuple[int, str] | None:
     """Image size and head that decide which results are comparable."""
     if series is not None:
@@ -90,14 +85,8 @@ def _left_out(published: list[RunRecord], conditions: tuple[int, str] | None) ->
 def _measured_siblings(series: Series | None, family: list[RunRecord]) -> tuple[RunRecord, ...]:
     if series is None:
         return ()
-    mine, spec = series.any_record, series.spec
-    newest: dict[str, RunRecord] = {}
-    for record in sorted(family, key=lambda record: record.created):
-        if record.spec is None or record.spec.data_fingerprint != spec.data_fingerprint:
-            continue
-        alike = record.level == ORIGINAL and (record.imgsz, record.head) == (mine.imgsz, mine.head)
-        if alike:
-            newest[record.architecture] = record
+    mine = series.any_record
+    newest = originals_like(mine, family)
     if ORIGINAL in series.levels:
         newest[mine.architecture] = series.levels[ORIGINAL]
     # A single model is no line; the series' own original is drawn as its level 0.

@@ -12,16 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sqlalchemy import Connection, Select, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, insert, select
 
+from cache.accuracy import AccuracyRecord, parse_accuracy
 from cache.artifacts import PLACE_VARIABLE, shared_place
 from cache.database import Database
 from cache.engine import ADDRESS_VARIABLE, own_address
@@ -32,7 +34,14 @@ from cache.queue import RunQueue
 from cache.record import CHECKPOINT, Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
 from cache.shipped import SHIPPED, load_shipped
 from cache.summary import head_json, head_of, summary_line
-from cache.tables import latencies_table, layer_times_table, plans_table, records_table, summaries_table
+from cache.tables import (
+    accuracies_table,
+    latencies_table,
+    layer_times_table,
+    plans_table,
+    records_table,
+    summaries_table,
+)
 from compression.home import home, run_folder
 from compression.models import model_label
 
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Merged = Literal["added", "same", "conflict", "replaced"]
+Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord)
 
 # So many results are in memory at once.
 BATCH = 200
@@ -332,11 +342,7 @@ class Store:
         Raises:
             StoreError: the database cannot be written.
         """
-        key = record.spec.key
-        columns = {"key": key, "weights_sha256": record.spec.weights_sha256, "created": record.created}
-        with self._database.writing() as connection:
-            connection.execute(delete(latencies_table).where(latencies_table.c.key == key))
-            connection.execute(insert(latencies_table).values(**columns, payload=json.dumps(record.to_dict())))
+        self._save_measured(latencies_table, record, weights_sha256=record.spec.weights_sha256)
 
     def find_latency(self, key: str) -> LatencyRecord | None:
         """The latency of that key; None where it has to be measured, also in place of one of another version.
@@ -344,9 +350,7 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        with self._database.reading() as connection:
-            payload = connection.scalar(select(latencies_table.c.payload).where(latencies_table.c.key == key))
-        return _readable_latency(payload) if payload is not None else None
+        return next(self._measured(latencies_table, parse_latency, latencies_table.c.key == key), None)
 
     def latencies(self, weights: Collection[str]) -> list[LatencyRecord]:
         """What was measured of the checkpoints of those hashes, newest first.
@@ -354,10 +358,31 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        query = select(latencies_table.c.payload).where(latencies_table.c.weights_sha256.in_(weights))
-        with self._database.reading() as connection:
-            payloads = list(connection.scalars(query.order_by(latencies_table.c.created.desc())))
-        return [record for record in map(_readable_latency, payloads) if record]
+        return list(self._measured(latencies_table, parse_latency, latencies_table.c.weights_sha256.in_(weights)))
+
+    def save_accuracy(self, record: AccuracyRecord) -> None:
+        """Add the measured accuracy of a deployed form, in place of an earlier one of the same question.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._save_measured(accuracies_table, record, weights_sha256=record.spec.weights_sha256)
+
+    def find_accuracy(self, key: str) -> AccuracyRecord | None:
+        """The accuracy of that key; None where it has to be measured, also in place of one of another version.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return next(self._measured(accuracies_table, parse_accuracy, accuracies_table.c.key == key), None)
+
+    def accuracies(self, weights: Collection[str]) -> list[AccuracyRecord]:
+        """What was measured of the deployed forms of the checkpoints of those hashes, newest first.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return list(self._measured(accuracies_table, parse_accuracy, accuracies_table.c.weights_sha256.in_(weights)))
 
     def save_layer_times(self, record: LayerTimesRecord) -> None:
         """Add measured times of layers, in place of earlier ones of the same question.
@@ -365,11 +390,7 @@ class Store:
         Raises:
             StoreError: the database cannot be written.
         """
-        key = record.spec.key
-        columns = {"key": key, "subject": record.spec.subject, "created": record.created}
-        with self._database.writing() as connection:
-            connection.execute(delete(layer_times_table).where(layer_times_table.c.key == key))
-            connection.execute(insert(layer_times_table).values(**columns, payload=json.dumps(record.to_dict())))
+        self._save_measured(layer_times_table, record, subject=record.spec.subject)
 
     def find_layer_times(self, key: str) -> LayerTimesRecord | None:
         """The times of layers of that key; None where they have to be measured, also in place of another version's.
@@ -377,9 +398,7 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        with self._database.reading() as connection:
-            payload = connection.scalar(select(layer_times_table.c.payload).where(layer_times_table.c.key == key))
-        return _readable_layer_times(payload) if payload is not None else None
+        return next(self._measured(layer_times_table, parse_layer_times, layer_times_table.c.key == key), None)
 
     def layer_times(self, subject: str) -> list[LayerTimesRecord]:
         """What was measured of the layers of one checkpoint, by its sha256, newest first.
@@ -387,10 +406,26 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        query = select(layer_times_table.c.payload).where(layer_times_table.c.subject == subject)
+        return list(self._measured(layer_times_table, parse_layer_times, layer_times_table.c.subject == subject))
+
+    def _save_measured(
+        self, table: Table, record: LatencyRecord | AccuracyRecord | LayerTimesRecord, **subject: str
+    ) -> None:
+        key = record.spec.key
+        columns = {"key": key, "created": record.created, **subject}
+        with self._database.writing() as connection:
+            connection.execute(delete(table).where(table.c.key == key))
+            connection.execute(insert(table).values(**columns, payload=json.dumps(record.to_dict())))
+
+    def _measured(
+        self, table: Table, parse: Callable[[str], Measured], wanted: ColumnElement[bool]
+    ) -> Iterator[Measured]:
+        """The records that can be read, newest first."""
         with self._database.reading() as connection:
-            payloads = list(connection.scalars(query.order_by(layer_times_table.c.created.desc())))
-        return [record for record in map(_readable_layer_times, payloads) if record]
+            payloads = list(connection.scalars(select(table.c.payload).where(wanted).order_by(table.c.created.desc())))
+        for payload in payloads:
+            with suppress(RecordError):
+                yield parse(payload)
 
     def artifact_path(self, record: RunRecord, name: str = CHECKPOINT, *, fetch: bool = True) -> Path | None:
         """Where a file of a result lies on this machine.
@@ -476,20 +511,6 @@ def _is_chosen(record: RunRecord, model: str | None, data: str | None) -> bool:
 
 def _has_size(file: Path, size_bytes: int) -> bool:
     return file.is_file() and file.stat().st_size == size_bytes
-
-
-def _readable_latency(payload: str) -> LatencyRecord | None:
-    try:
-        return parse_latency(payload)
-    except RecordError:
-        return None
-
-
-def _readable_layer_times(payload: str) -> LayerTimesRecord | None:
-    try:
-        return parse_layer_times(payload)
-    except RecordError:
-        return None
 
 
 @lru_cache(maxsize=2048)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 # The form of the database that this program reads and writes: the last of the revisions.
-REVISION = 4
+REVISION = 5
 
 metadata = MetaData()
 
@@ -64,6 +64,16 @@ layer_times_table = Table(
     metadata,
     Column("key", String, primary_key=True),
     Column("subject", String, nullable=False, index=True),
+    Column("created", String, nullable=False),
+    Column("payload", Text, nullable=False),
+)
+
+# One measured accuracy of a deployed form a row; `payload` is the record as JSON.
+accuracies_table = Table(
+    "accuracies",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("weights_sha256", String, nullable=False, index=True),
     Column("created", String, nullable=False),
     Column("payload", Text, nullable=False),
 )

@@ -76,6 +76,8 @@ def times_of(latencies: Iterable[LatencyRecord], originals: Collection[str], *, 
     for record in sorted(latencies, key=lambda record: record.created):
         spec = record.spec
         alike = (spec.imgsz, spec.head) == (imgsz, head)
+        # A ratio to the original in another precision or size is none of the levels'.
+        alike &= spec.reference_precision is None and spec.reference_imgsz is None
         if alike and spec.reference_sha256 in originals and record.ratio is not None:
             found.setdefault(setting_of(spec), {})[spec.weights_sha256] = record
     newest = {setting: max(record.created for record in own.values()) for setting, own in found.items()}

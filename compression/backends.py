@@ -238,8 +238,8 @@ def _open_onnx(place: Path, setting: Setting) -> Pass:
     return lambda: session.run(None, feed)
 
 
-def openvino_request(place: Path, setting: Setting, *, profile: bool = False) -> tuple[Any, dict[int, Images]]:
-    """A request of OpenVINO and what to feed it with.
+def compile_openvino(place: Path, setting: Setting, *, profile: bool = False) -> Any:
+    """A model of OpenVINO as it is timed, and as its accuracy is measured.
 
     Args:
         place: the exported folder.
@@ -255,7 +255,12 @@ def openvino_request(place: Path, setting: Setting, *, profile: bool = False) ->
     if profile:
         options["PERF_COUNT"] = True
     (model,) = place.glob("*.xml")
-    request = openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
+    return openvino.Core().compile_model(str(model), "CPU", options)
+
+
+def openvino_request(place: Path, setting: Setting, *, profile: bool = False) -> tuple[Any, dict[int, Images]]:
+    """A request of OpenVINO and what to feed it with; see `compile_openvino`."""
+    request = compile_openvino(place, setting, profile=profile).create_infer_request()
     return request, {0: _images(setting, np.float32)}
 
 

@@ -19,8 +19,10 @@ from compression.cli_brought import add_brought_commands
 from compression.cli_compare import add_compare_command
 from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
+from compression.cli_levers import add_levers_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
+from compression.commands import listed, whole_numbers
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
@@ -223,13 +225,13 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _sweep(options: argparse.Namespace, results: TextIO) -> None:
-    criteria: list[str | None] = [*_listed(options.criterion)] or [None]
+    criteria: list[str | None] = [*listed(options.criterion)] or [None]
     methods = [_method(argparse.Namespace(**{**vars(options), "criterion": criterion})) for criterion in criteria]
     requests = [
         _request(options, level=level, target=target_of(level), method=method, seed=seed)
-        for seed in _whole_numbers("seeds", options.seeds)
+        for seed in whole_numbers("seeds", options.seeds)
         for method in methods
-        for level in _whole_numbers("levels", options.levels)
+        for level in whole_numbers("levels", options.levels)
     ]
     queue_requests(requests, options.executor, as_json=options.json, results=results)
 
@@ -255,30 +257,6 @@ def _request(
         head=options.head,
         resources=options.resources,
     )
-
-
-def _listed(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def _whole_numbers(name: str, text: str) -> list[int]:
-    """Numbers and ranges, each once, in the order given.
-
-    Raises:
-        SpecError: there is none, or one is no number.
-    """
-    numbers: list[int] = []
-    for part in _listed(text):
-        first, _, last = part.partition("-")
-        try:
-            numbers += range(int(first), int(last or first) + 1)
-        except ValueError:
-            raise SpecError(
-                f"{part!r} in --{name} is not understood; give numbers and ranges, as in 0,2 or 1-5."
-            ) from None
-    if not numbers:
-        raise SpecError(f"{text!r} names no {name}; give numbers and ranges, as in 0,2 or 1-5.")
-    return list(dict.fromkeys(numbers))
 
 
 def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
@@ -479,6 +457,7 @@ def _parser() -> argparse.ArgumentParser:
     add_bench_command(add)
     add_compare_command(add)
     add_export_command(add)
+    add_levers_command(add)
     add_queue_commands(add)
     add_results_commands(add)
     add_detections_command(add)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, TextIO, get_args
 
-from compression.commands import Add
+from compression.commands import Add, backend_names
 from compression.errors import SpecError
 from compression.jobs.local import write_progress
 from compression.lost_time import REST, lost_time
@@ -43,13 +43,7 @@ def add_bench_command(add: Add) -> None:
 
 
 def _bench(options: argparse.Namespace, results: TextIO) -> None:
-    backends = [part.strip() for part in options.backend.split(",") if part.strip()]
-    unknown = [name for name in backends if name not in get_args(BackendName)]
-    if unknown or not backends:
-        raise SpecError(
-            f"There is no backend {', '.join(map(repr, unknown)) or repr(options.backend)}; "
-            f"choose some of {', '.join(get_args(BackendName))}."
-        )
+    backends = backend_names(options.backend)
     from compression.backends import Setting, why_not_here
     from compression.dataset import open_dataset
     from compression.latency import INCLUDED, measure, opened, reference_of

@@ -6,35 +6,22 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from cache.record import Progress
+from cache.record import Progress, RunRecord
 from compression.commands import Add
-from compression.errors import ExportError, SpecError
+from compression.errors import ExportError
 from compression.export_formats import FORMATS, parse_formats, parse_precisions
 from compression.exported import ExportRecord, describe_parity, snippet
 from compression.jobs.local import write_progress
 from compression.spec import DEFAULT_IMGSZ
-from compression.stored import KEY
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Given:
-    """What the first argument stands for.
-
-    Attributes:
-        checkpoint: the .pt.
-        imgsz: of the result that it belongs to; None of a path.
-        data: the data set of that result where it is on this machine; None otherwise.
-    """
-
-    checkpoint: str
-    imgsz: int | None = None
-    data: str | None = None
+if TYPE_CHECKING:
+    from compression.detector import Detector
 
 
 def add_export_command(add: Add) -> None:
@@ -61,13 +48,12 @@ def add_export_command(add: Add) -> None:
 
 def _export(options: argparse.Namespace, results: TextIO) -> None:
     formats, precisions = parse_formats(options.format), parse_precisions(options.precision)
-    given = _given(options.checkpoint)
+    detector, stored = _opened(options.checkpoint)
     from compression.dataset import open_dataset
     from compression.deploy import deploy
-    from compression.detector import open_detector
 
-    detector = open_detector(given.checkpoint)
-    data = options.data or given.data
+    noted = stored.imgsz if stored else int(detector.info.get("imgsz", DEFAULT_IMGSZ))
+    data = options.data or _data_of(stored)
     dataset = open_dataset(data) if data else None
     wanted = list(product(precisions, formats))
     done: list[ExportRecord] = []
@@ -77,7 +63,7 @@ def _export(options: argparse.Namespace, results: TextIO) -> None:
             record = deploy(
                 detector,
                 format_,
-                imgsz=options.imgsz or given.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ)),
+                imgsz=options.imgsz or noted,
                 batch=options.batch,
                 precision=precision,
                 head=options.head,
@@ -99,29 +85,27 @@ def _tell(place: str, progress: Progress) -> None:
     write_progress(replace(progress, stage=f"{place}: {progress.stage}"))
 
 
-def _given(text: str) -> _Given:
-    """A path as it is, or the checkpoint of a stored result.
+def _opened(text: str) -> tuple[Detector, RunRecord | None]:
+    """A checkpoint, and the result that its key was given of.
 
     Raises:
-        SpecError: no measured result has such a key, or several have.
-        ExportError: its checkpoint is not on this machine.
+        ModelError: there is no such checkpoint, or it cannot be opened.
+        SpecError: several results have a key that begins so.
     """
-    if Path(text).exists() or not KEY.fullmatch(text):
-        return _Given(checkpoint=text)
-    from cache.store import own_store
+    from compression.detector import open_detector
+    from compression.stored import KEY, find_checkpoint
+
+    if not KEY.fullmatch(text) or Path(text).exists():
+        return open_detector(text), None
+    stored = find_checkpoint(text)
+    return open_detector(str(stored.file)), stored.record
+
+
+def _data_of(record: RunRecord | None) -> str | None:
+    """The data set that a result was measured on where it is on this machine."""
     from compression.dataset import at_hand
 
-    store = own_store()
-    found = [one for one in store.heads() if one.provenance == "measured" and one.key.startswith(text)]
-    if len(found) != 1:
-        count = "No measured result has" if not found else f"{len(found)} measured results have"
-        raise SpecError(f"{count} a key that begins with {text!r}; `trimboard compare --csv FILE` lists them.")
-    (record,) = found
-    checkpoint = store.artifact_path(record)
-    if checkpoint is None:
-        raise ExportError(f"The checkpoint of result {text!r} is not on this machine; run it again with --again.")
-    source = record.spec.data_source if record.spec else ""
-    return _Given(checkpoint=str(checkpoint), imgsz=record.imgsz, data=at_hand(record.data, source))
+    return at_hand(record.data, record.spec.data_source) if record and record.spec else None
 
 
 def _write(done: Sequence[ExportRecord], left_out: Sequence[str], as_json: bool, results: TextIO) -> None:

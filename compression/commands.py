@@ -1,11 +1,55 @@
-"""What the modules of commands have in common: how each adds its commands to the parser of all."""
+"""What the modules of commands share: how each adds its commands to the parser of all, and how lists are read."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TextIO
+from typing import TextIO, cast, get_args
+
+from compression.errors import SpecError
+from compression.spec import BackendName
 
 Command = Callable[[argparse.Namespace, TextIO], None]
 # Name, what it does, and one sentence of help; gives the parser of its arguments.
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts between commas."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def whole_numbers(name: str, text: str) -> list[int]:
+    """Numbers and ranges, each once, in the order given.
+
+    Raises:
+        SpecError: there is none, or one is no number.
+    """
+    numbers: list[int] = []
+    for part in listed(text):
+        first, _, last = part.partition("-")
+        try:
+            numbers += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise SpecError(
+                f"{part!r} in --{name} is not understood; give numbers and ranges, as in 0,2 or 1-5."
+            ) from None
+    if not numbers:
+        raise SpecError(f"{text!r} names no {name}; give numbers and ranges, as in 0,2 or 1-5.")
+    return list(dict.fromkeys(numbers))
+
+
+def backend_names(text: str) -> list[BackendName]:
+    """Backends as typed, each once.
+
+    Raises:
+        SpecError: there is none, or one is unknown.
+    """
+    names = list(dict.fromkeys(listed(text)))
+    unknown = [name for name in names if name not in get_args(BackendName)]
+    if unknown or not names:
+        raise SpecError(
+            f"There is no backend {', '.join(map(repr, unknown)) or repr(text)}; "
+            f"choose some of {', '.join(get_args(BackendName))}."
+        )
+    return cast(list[BackendName], names)

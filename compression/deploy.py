@@ -61,6 +61,7 @@ def deploy(
         imgsz=imgsz,
         batch=batch,
         head=detector.choose_head(head),
+        calibration=dataset.fingerprint if dataset else "",
     )
     what = f"{FORMATS[format_].label} in {precision}"
     tell(Progress(stage=f"{what}, waiting for its turn"))
@@ -96,6 +97,56 @@ def deploy(
         )
         save_export(record)
     return record
+
+
+def exported_file(
+    checkpoint: Path,
+    format_: FormatName,
+    *,
+    weights_sha256: str,
+    imgsz: int,
+    batch: int,
+    precision: PrecisionName,
+    head: HeadName,
+    dataset: Dataset | None,
+    tell: Callable[[Progress], None],
+) -> Path:
+    """The file of a checkpoint in the data folder, to be measured; exported where it is not there yet.
+
+    Args:
+        checkpoint: the .pt.
+        format_: what to export it to, and so on; see `compression.export`.
+        weights_sha256: of the checkpoint.
+        dataset: calibrates INT8.
+        tell: called with what is being done.
+
+    Raises:
+        TrimboardError: it cannot be made on this machine or of this model.
+    """
+    path = export_path(
+        exports_folder(weights_sha256),
+        checkpoint.stem,
+        format_,
+        precision=precision,
+        imgsz=imgsz,
+        batch=batch,
+        head=head,
+        calibration=dataset.fingerprint if dataset else "",
+    )
+    with FileLock(home() / LOCK_FILE):
+        if not path.exists():
+            tell(Progress(stage=f"exporting {checkpoint.stem} to {FORMATS[format_].label} in {precision}, {imgsz} px"))
+            export_checkpoint(
+                checkpoint,
+                format_,
+                path.parent,
+                imgsz=imgsz,
+                batch=batch,
+                precision=precision,
+                head=head,
+                dataset=dataset,
+            )
+    return path
 
 
 def _answers(record: ExportRecord, detector: Detector, dataset: Dataset | None) -> bool:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Metrics
 from compression.dataset import Dataset
@@ -37,15 +38,52 @@ def evaluate(
     """
     check_device(device)
     module, _ = read_checkpoint(checkpoint)
+    check_fits(module, checkpoint.name, dataset, head)
+    return validate(module, dataset, imgsz=imgsz, batch=batch, device=device, head=head, rect=True)
+
+
+def check_fits(module: DetectionModel, name: str, dataset: Dataset, head: HeadName) -> None:
+    """Refuse a model that cannot be measured on a data set.
+
+    Raises:
+        ModelError: it predicts other classes than the data set has, or has no end-to-end head and one is asked for.
+    """
     if len(module.names) != dataset.nc:
         raise ModelError(
-            f"{checkpoint.name!r} predicts {len(module.names)} classes and {dataset.name!r} has {dataset.nc}; "
+            f"{name!r} predicts {len(module.names)} classes and {dataset.name!r} has {dataset.nc}; "
             f"evaluate it on the data it was trained for."
         )
     if head == "e2e" and getattr(module.model[-1], "one2one_cv2", None) is None:
-        raise ModelError(f"{checkpoint.name!r} has no end-to-end head; evaluate it with --head nms.")
+        raise ModelError(f"{name!r} has no end-to-end head; evaluate it with --head nms.")
+
+
+def validate(
+    model: DetectionModel | Path,
+    dataset: Dataset,
+    *,
+    imgsz: int,
+    batch: int,
+    device: str,
+    head: HeadName,
+    rect: bool,
+    half: bool = False,
+    validator_class: type[DetectionValidator] = DetectionValidator,
+) -> Metrics:
+    """Let Ultralytics validate a model or an exported file, which must fit the data set.
+
+    Args:
+        model: a detector, or the exported file or folder.
+        dataset: its validation images are used.
+        imgsz: side of the square input, pixels; a file has its own.
+        batch: images a step; a file has its own.
+        device: Ultralytics' device string; of several GPUs the first is used.
+        head: which predictions count.
+        rect: pad images to the least rectangle instead of to the square; a file takes squares only.
+        half: compute a module in half precision, on a GPU.
+        validator_class: of Ultralytics, or one that opens the model in a way of its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        validator = DetectionValidator(
+        validator = validator_class(
             save_dir=Path(folder),
             args={
                 "mode": "val",
@@ -55,12 +93,13 @@ def evaluate(
                 "batch": batch,
                 "device": device.split(",")[0],
                 "nms": False if head == "e2e" else None,
-                "rect": True,
+                "quantize": 16 if half else None,
+                "rect": rect,
                 "plots": False,
                 "verbose": False,
             },
         )
-        validator(model=module)
+        validator(model=str(model) if isinstance(model, Path) else model)
     box = validator.metrics.box
     return Metrics(
         map50=round(float(box.map50), DECIMALS),

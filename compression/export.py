@@ -41,7 +41,8 @@ def export_checkpoint(
     Args:
         checkpoint: a detector (.pt); not modified.
         format_: what to export it to.
-        folder: where the result goes, under the checkpoint's name with head, size and precision; created.
+        folder: where the result goes, under the checkpoint's name with head, size, precision and, of INT8, what
+            calibrated it; created.
         imgsz: side of the square input, pixels; a multiple of the model's stride.
         batch: images that the result takes at once.
         precision: "fp16" halves the weights; "int8" is calibrated.
@@ -66,7 +67,16 @@ def export_checkpoint(
     _check_detector(detector, imgsz)
     asked = detector.choose_head(head)
     given = head_of(format_, precision, asked)
-    path = export_path(folder, checkpoint.stem, format_, precision=precision, imgsz=imgsz, batch=batch, head=asked)
+    path = export_path(
+        folder,
+        checkpoint.stem,
+        format_,
+        precision=precision,
+        imgsz=imgsz,
+        batch=batch,
+        head=asked,
+        calibration=dataset.fingerprint if dataset else "",
+    )
     arguments = {
         "format": known.argument,
         "imgsz": imgsz,

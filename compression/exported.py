@@ -26,6 +26,9 @@ EXPORT_VERSION = 1
 # Smaller differences are rounding errors, whose digits tell nothing; the record has them.
 LEAST_TOLD = 0.001
 
+# So much of a data set's fingerprint stands in the name of a file that its images calibrated.
+CALIBRATION_DIGITS = 8
+
 # Of the JSON beside a file.
 _RECORD_SUFFIX = ".export.json"
 
@@ -169,6 +172,7 @@ def export_path(
     imgsz: int,
     batch: int,
     head: HeadName,
+    calibration: str = "",
 ) -> Path:
     """Where a file goes: its name says what it is, so that all of one checkpoint can lie side by side.
 
@@ -177,10 +181,13 @@ def export_path(
         stem: name of the checkpoint without its suffix.
         format_: what it is exported to, and so on.
         head: the predictions that are asked for.
+        calibration: fingerprint of the data set whose images calibrate; "" for none. It counts where INT8 needs images.
     """
     batched = f"-batch{batch}" if batch > 1 else ""
     given = head_of(format_, precision, head)
-    return folder / f"{stem}-{given}-{imgsz}{batched}-{precision}{FORMATS[format_].suffix}"
+    calibrates = precision == "int8" and FORMATS[format_].calibrates
+    calibrated = f"-{calibration[:CALIBRATION_DIGITS]}" if calibrates and calibration else ""
+    return folder / f"{stem}-{given}-{imgsz}{batched}-{precision}{calibrated}{FORMATS[format_].suffix}"
 
 
 def save_export(record: ExportRecord) -> None:

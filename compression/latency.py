@@ -19,11 +19,11 @@ from cache.store import own_store
 from compression.backends import BACKENDS, Bench, Setting, bench_here, open_pass, peak_memory_mb
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
-from compression.detector import open_detector
+from compression.deploy import exported_file
+from compression.detector import Detector, open_detector
 from compression.environment import describe_environment
 from compression.errors import ModelError, TrimboardError
-from compression.export import export_checkpoint
-from compression.exported import export_path, exports_folder, size_of
+from compression.exported import size_of
 from compression.home import home
 from compression.jobs.local import python_process
 from compression.levels import ORIGINAL
@@ -45,7 +45,8 @@ class Timed:
         sha256: of the file; or a name for the channel counts of a model whose weights do not matter.
         model: label.
         level: 0 to 5; None for a custom target, or where nothing is known of it.
-        imgsz: that it was measured at, pixels; None where nothing is known of it.
+        imgsz: that it was measured or trained at, pixels; None where nothing is known of it.
+        stride: the image size is a multiple of it, pixels.
         has_e2e_head: whether it predicts end to end.
         record: the result that it belongs to; None where nothing is known of it.
     """
@@ -55,6 +56,7 @@ class Timed:
     model: str
     level: int | None
     imgsz: int | None
+    stride: int
     has_e2e_head: bool
     record: RunRecord | None
 
@@ -71,16 +73,21 @@ def opened(model: str) -> Timed:
         file = home() / "architectures" / f"{detector.label}.pt"
         if not file.is_file():
             write_checkpoint(detector.module, file, {})
-        return _timed(file, None)
+        return timed_of(file, None)
     if not Path(model).expanduser().is_file() and not KEY.fullmatch(model):
         file_of_name = open_detector(model).file
         assert file_of_name is not None
-        return _timed(file_of_name, None)
+        return timed_of(file_of_name, None)
     stored = find_checkpoint(model)
-    return _timed(stored.file, stored.record)
+    return timed_of(stored.file, stored.record)
 
 
-def _timed(file: Path, record: RunRecord | None) -> Timed:
+def timed_of(file: Path, record: RunRecord | None) -> Timed:
+    """A checkpoint by its file, and the result that it belongs to, None where there is none.
+
+    Raises:
+        ModelError: it cannot be opened.
+    """
     detector = open_detector(str(file))
     assert detector.weights_sha256 is not None
     return Timed(
@@ -88,10 +95,17 @@ def _timed(file: Path, record: RunRecord | None) -> Timed:
         sha256=detector.weights_sha256,
         model=record.model if record else detector.label,
         level=record.level if record else None,
-        imgsz=record.imgsz if record else detector.info.get("imgsz"),
+        imgsz=record.imgsz if record else _training_size(detector),
+        stride=int(detector.module.stride.max()),
         has_e2e_head=detector.has_e2e_head,
         record=record,
     )
+
+
+def _training_size(detector: Detector) -> int | None:
+    """What a checkpoint notes of it, pixels: Trimboard, else Ultralytics."""
+    noted = detector.info.get("imgsz") or detector.module.args.get("imgsz")
+    return noted if isinstance(noted, int) else None
 
 
 def reference_of(subjects: Sequence[Timed]) -> Timed | None:
@@ -99,7 +113,7 @@ def reference_of(subjects: Sequence[Timed]) -> Timed | None:
     first = subjects[0]
     original = original_of(first.record) if first.record and first.level != ORIGINAL else None
     if original is not None:
-        return _timed(checkpoint_of(original), original)
+        return timed_of(checkpoint_of(original), original)
     return first if len(subjects) > 1 else None
 
 
@@ -108,6 +122,7 @@ def measure(
     reference: Timed | None,
     setting: Setting,
     *,
+    of_reference: Setting | None = None,
     dataset: Dataset | None = None,
     n_rounds: int | None = None,
     again: bool = False,
@@ -119,6 +134,7 @@ def measure(
         subjects: each gets a record; what this machine has measured before is taken from the store.
         reference: what ratios are against; it takes turns with the others. None gives times alone.
         setting: backend, precision, sizes and threads.
+        of_reference: those of the reference; None for the same.
         dataset: whose training images an int8 file is calibrated on.
         n_rounds: at least 2; N_ROUNDS where None.
         again: measure also what is stored.
@@ -127,43 +143,46 @@ def measure(
     Raises:
         TrimboardError: a checkpoint cannot be opened or exported.
     """
+    of_reference = of_reference or setting
     specs = [
-        latency_spec(subject.sha256, reference.sha256 if reference else None, setting, dataset) for subject in subjects
+        latency_spec(subject.sha256, reference.sha256 if reference else None, setting, of_reference, dataset)
+        for subject in subjects
     ]
     found = {} if again else {spec.key: record for spec in specs if (record := own_store().find_latency(spec.key))}
     missing = [pair for pair in zip(subjects, specs, strict=True) if pair[1].key not in found]
     if missing:
-        found |= _measured(missing, reference, setting, dataset, n_rounds or N_ROUNDS, tell)
+        places = [(place_of(subject, setting, dataset, tell), setting) for subject, _ in missing]
+        if reference:
+            places.append((place_of(reference, of_reference, dataset, tell), of_reference))
+        seconds = _seconds(places, n_rounds or N_ROUNDS, tell)
+        for (subject, spec), (place, _), own in zip(missing, places, seconds, strict=False):
+            record = _record(subject, spec, place, setting, own, seconds[-1] if reference else None)
+            own_store().save_latency(record)
+            found[spec.key] = record
     return [found[spec.key] for spec in specs]
 
 
-def _measured(
-    missing: Sequence[tuple[Timed, LatencySpec]],
-    reference: Timed | None,
-    setting: Setting,
-    dataset: Dataset | None,
-    n_rounds: int,
-    tell: Tell,
-) -> dict[str, LatencyRecord]:
-    """The latencies by key."""
-    places = [deployed(subject, setting, dataset, tell) for subject, _ in missing]
-    if reference:
-        places.append(deployed(reference, setting, dataset, tell))
-    tell(Progress(stage=f"timing on {setting.backend}"))
-    passes = [open_pass(place, setting) for place in places]
-    seconds = take_turns(passes, n_rounds=n_rounds)
-    records = {}
-    for (subject, spec), place, own in zip(missing, places, seconds, strict=False):
-        record = _record(subject, spec, place, setting, own, seconds[-1] if reference else None)
-        own_store().save_latency(record)
-        records[spec.key] = record
-    return records
+def _seconds(places: Sequence[tuple[Path, Setting]], n_rounds: int, tell: Tell) -> NDArray[np.float64]:
+    """Time of passes of each, in turn, [places, rounds, passes]."""
+    passes = []
+    for place, setting in places:
+        tell(Progress(stage=f"opening {place.name} on {setting.backend}"))
+        try:
+            passes.append(open_pass(place, setting))
+        except TrimboardError:
+            raise
+        except Exception as error:  # each backend has errors of its own
+            reason = str(error).split("\n", 1)[0].rstrip(".")
+            raise ModelError(f"{place.name!r} cannot be run on {setting.backend}: {reason}.") from error
+    tell(Progress(stage=f"timing on {places[0][1].backend}"))
+    return take_turns(passes, n_rounds=n_rounds)
 
 
 def latency_spec(
     subject: str,
     reference: str | None,
     setting: Setting,
+    of_reference: Setting | None = None,
     dataset: Dataset | None = None,
     *,
     bench: Bench | None = None,
@@ -174,47 +193,53 @@ def latency_spec(
         subject: sha256 of its checkpoint.
         reference: of the one that it is timed in turn with.
         setting: backend, precision, sizes and threads.
+        of_reference: those of the reference; None for the same.
         dataset: whose training images an int8 file is calibrated on.
         bench: where; None for this machine.
     """
+    other = of_reference if reference and of_reference else setting
     return LatencySpec(
         weights_sha256=subject,
         reference_sha256=reference,
-        calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
+        calibration=calibration_of(setting, dataset),
+        reference_precision=None if other.precision == setting.precision else other.precision,
+        reference_imgsz=None if other.imgsz == setting.imgsz else other.imgsz,
         **asdict(bench or bench_here(setting.backend)),
         **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
     )
 
 
-def deployed(subject: Timed, setting: Setting, dataset: Dataset | None, tell: Tell) -> Path:
-    """What a backend runs of a checkpoint: itself, or the file that it is exported to where that is not there yet."""
+def place_of(subject: Timed, setting: Setting, dataset: Dataset | None, tell: Tell) -> Path:
+    """What a backend runs: the checkpoint, or the file that it is exported to, which is made where it is missing.
+
+    Args:
+        subject: the checkpoint.
+        setting: backend, precision and sizes.
+        dataset: calibrates an int8 file.
+        tell: receives the progress.
+
+    Raises:
+        TrimboardError: the checkpoint cannot be exported.
+    """
     format_ = BACKENDS[setting.backend].format
     if format_ is None:
         return subject.checkpoint
-    calibrated = f"-{dataset.fingerprint}" if setting.precision == "int8" and dataset else ""
-    folder = exports_folder(f"{subject.sha256}{calibrated}")
-    place = export_path(
-        folder,
-        subject.checkpoint.stem,
+    return exported_file(
+        subject.checkpoint,
         format_,
-        precision=setting.precision,
+        weights_sha256=subject.sha256,
         imgsz=setting.imgsz,
         batch=setting.batch,
+        precision=setting.precision,
         head=setting.head,
+        dataset=dataset,
+        tell=tell,
     )
-    if not place.exists():
-        tell(Progress(stage=f"exporting {subject.model} to {format_}"))
-        export_checkpoint(
-            subject.checkpoint,
-            format_,
-            folder,
-            imgsz=setting.imgsz,
-            batch=setting.batch,
-            precision=setting.precision,
-            head=setting.head,
-            dataset=dataset,
-        )
-    return place
+
+
+def calibration_of(setting: Setting, dataset: Dataset | None) -> str:
+    """Fingerprint of what calibrates a file; empty where nothing does."""
+    return dataset.fingerprint if dataset and setting.precision == "int8" else ""
 
 
 def _record(

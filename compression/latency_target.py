@@ -186,6 +186,7 @@ class Timetable:
             model=self.label,
             level=None,
             imgsz=self.imgsz,
+            stride=int(self.module.stride.max()),
             has_e2e_head=self.head == "e2e",
             record=None,
         )

@@ -25,7 +25,7 @@ from compression.costs import shown_as
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.environment import describe_environment
-from compression.latency import Timed, deployed
+from compression.latency import Timed, calibration_of, place_of
 from compression.profiling import NodeTimes, check_profiled, open_profiled
 from compression.telling import Tell
 from compression.timing import is_timed, take_turns
@@ -59,7 +59,7 @@ def layer_times_spec(
     return LayerTimesSpec(
         subject=subject,
         reference=reference,
-        calibration=dataset.fingerprint if dataset and setting.precision == "int8" else "",
+        calibration=calibration_of(setting, dataset),
         **asdict(bench or bench_here(setting.backend)),
         **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
     )
@@ -116,7 +116,7 @@ def time_and_store(
         tell: receives the progress.
     """
     n_rounds = n_rounds or N_ROUNDS
-    places = [deployed(form, setting, dataset, tell) for form in forms]
+    places = [place_of(form, setting, dataset, tell) for form in forms]
     tell(Progress(stage=f"timing the layers on {setting.backend}"))
     profiled = [open_profiled(place, setting) for place in places]
     take_turns([one.once for one in profiled], n_rounds=n_rounds)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.groups import basis_of, conditions_of
 from cache.record import CHECKPOINT, RunRecord
 from cache.store import own_store
 from compression.errors import ModelError, SpecError
@@ -40,6 +42,18 @@ def find_checkpoint(text: str) -> Stored:
     file = Path(text).expanduser()
     if file.is_file():
         return Stored(file=file, record=_result_of(file))
+    record = find_result(text)
+    return Stored(file=checkpoint_of(record), record=record)
+
+
+def find_result(text: str) -> RunRecord:
+    """The measured result that the beginning of a key stands for.
+
+    Raises:
+        ModelError: there is none.
+        SpecError: there are several.
+        StoreError: the store cannot be read.
+    """
     found = [one for one in own_store().heads() if one.provenance == "measured" and one.key.startswith(text)]
     if len(text) < SHORTEST_PREFIX or not found:
         raise ModelError(
@@ -48,7 +62,7 @@ def find_checkpoint(text: str) -> Stored:
         )
     if len(found) > 1:
         raise SpecError(f"{len(found)} stored results have a key that begins with {text!r}; give more of it.")
-    return Stored(file=checkpoint_of(found[0]), record=found[0])
+    return found[0]
 
 
 def checkpoint_of(record: RunRecord) -> Path:
@@ -72,10 +86,34 @@ def original_of(record: RunRecord) -> RunRecord | None:
     if record.spec is None:
         return None
     for one in own_store().heads(data=record.data):
-        alike = one.spec is not None and one.spec.weights_sha256 == record.spec.weights_sha256
-        if alike and one.level == ORIGINAL and (one.imgsz, one.head) == (record.imgsz, record.head):
+        if one.spec is not None and one.level == ORIGINAL and basis_of(one) == basis_of(record):
             return one
     return None
+
+
+def levels_like(record: RunRecord) -> dict[int, RunRecord]:
+    """The newest result of each level that was made as this one was, its original among them.
+
+    Args:
+        record: a measured result. Of an original, the levels that were cut from it under the conditions of the newest
+            one, as several may have been tried.
+    """
+    of_basis = _levels_cut_from(basis_of(record))
+    if record.level == ORIGINAL:
+        newest = max(of_basis, key=lambda one: one.created, default=None)
+        return {ORIGINAL: record} | (_newest_of(of_basis, newest) if newest else {})
+    original = original_of(record)
+    return ({ORIGINAL: original} if original else {}) | _newest_of(of_basis, record)
+
+
+def _levels_cut_from(basis: tuple[object, ...]) -> list[RunRecord]:
+    measured = [one for one in own_store().heads() if one.spec is not None and one.level not in (None, ORIGINAL)]
+    return [one for one in measured if basis_of(one) == basis]
+
+
+def _newest_of(records: Sequence[RunRecord], like: RunRecord) -> dict[int, RunRecord]:
+    alike = [one for one in records if conditions_of(one) == conditions_of(like)]
+    return {one.level: one for one in sorted(alike, key=lambda one: one.created) if one.level is not None}
 
 
 def _result_of(file: Path) -> RunRecord | None:

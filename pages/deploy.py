@@ -11,16 +11,14 @@ import streamlit as st
 from compression.dataset import at_hand
 from compression.exported import exports_folder, find_exports, packed
 from compression.jobs import local
-from compression.jobs.local import tail
 from compression.spec import FormatName, HeadName, PrecisionName
 from pages.parts import frame
-from pages.parts.access import AccessError, check_may_act, guarded, may_act
+from pages.parts.access import AccessError, check_may_act, may_act
 from pages.parts.deployable import Deployable, deployables
-from pages.parts.exporting import ExportView, FileCard, export_view, file_cards, offers
+from pages.parts.exporting import FileCard, file_cards, offers
+from pages.parts.job_views import show_jobs
 from pages.parts.results import open_store
 from pages.parts.runs import plain
-
-POLL_S = 1.0
 
 # Field of a `Deployable` and parameter of the address, as on Explore -> label of its select box.
 _QUESTIONS = {"model": "Model", "data": "Data set", "conditions": "Conditions", "seed": "Seed"}
@@ -58,7 +56,7 @@ def main() -> None:
     chosen = _choose(found)
     if may_act():
         _draw_form(chosen)
-        _show_progress(chosen)
+        show_jobs(lambda: local.exports_of(chosen.checkpoint), lambda: len(find_exports(exports_folder(chosen.sha256))))
     _draw_files(chosen)
 
 
@@ -153,39 +151,6 @@ def _start(
         st.error(str(error), icon=":material/lock:")
     except OSError as error:
         st.error(f"The export cannot be started: {error}.", icon=":material/error:")
-
-
-def _show_progress(chosen: Deployable) -> None:
-    """Draw the exports of a checkpoint that are at work or failed, and look again every second while one works."""
-    views = [export_view(job) for job in local.exports_of(chosen.checkpoint)]
-    for view in views:
-        if not view.line and not view.problems:
-            local.forget(view.job)
-    working = any(view.line for view in views)
-    n_files = len(find_exports(exports_folder(chosen.sha256)))
-    st.fragment(_draw_progress, run_every=POLL_S if working else None)(chosen, working, n_files)
-
-
-def _draw_progress(chosen: Deployable, was_working: bool, n_shown: int) -> None:
-    views = [export_view(job) for job in local.exports_of(chosen.checkpoint)]
-    is_working = any(view.line for view in views)
-    if is_working != was_working or len(find_exports(exports_folder(chosen.sha256))) != n_shown:
-        # A file is done, or all are: the cards below are not part of what is looked at every second.
-        st.rerun()
-    for number, view in enumerate(views):
-        if view.line:
-            st.info(f"{plain(view.line)}. It goes on when you close this page.", icon=":material/hourglass_empty:")
-        elif view.problems:
-            _draw_problems(view, number)
-
-
-def _draw_problems(view: ExportView, number: int) -> None:
-    with st.container(border=True, key=f"problems-{number}"):
-        for sentence in view.problems:
-            st.error(plain(sentence), icon=":material/error:")
-        with st.expander("End of its log"):
-            st.code("\n".join(tail(view.job.log_file)), language=None, wrap_lines=True)
-        st.button("Dismiss", key=f"dismiss-export-{number}", on_click=guarded(local.forget), args=(view.job,))
 
 
 def _draw_files(chosen: Deployable) -> None:

@@ -22,7 +22,6 @@ from pages.parts.conditions import path_key
 from pages.parts.heatmap import heatmap, most_cut
 from pages.parts.launch import launch_form
 from pages.parts.legend import legend_html, scale_html
-from pages.parts.lost_speed import show_lost_speed
 from pages.parts.measured_times import MeasuredTimes, measured_times, ratios_of
 from pages.parts.methods import made_by, planned_by
 from pages.parts.outcome import (
@@ -116,8 +115,6 @@ def _draw_level(view: View) -> None:
     if outcome.record is not None and view.options is not None and may_act():
         with st.expander("Measure this level again, with other settings"):
             launch_form(level, view.options)
-    if outcome.record is not None:
-        show_lost_speed(view.store, outcome.record)
 
 
 def _aim(level: int) -> str:
@@ -283,6 +280,7 @@ def _draw_level_times(view: View, outcome: Outcome) -> None:
         st.caption(times.note)
     else:
         st.info(f"Level {outcome.level} was not timed yet. Fewer GFLOPs are not as much less time.")
+    st.page_link("pages/device.py", label="Other levers, and where the speed-up is lost", icon=":material/speed:")
     if not may_act():
         return
     if view.bench_command:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+from cache.accuracy import AccuracyRecord, AccuracySpec
 from cache.latency import LatencyRecord, LatencySpec
 from cache.layer_times import LayerTime, LayerTimesRecord, LayerTimesSpec, TimedForm
 from cache.record import Artifact, Costs, LayerRow, Metrics, PlanRecord, RunRecord
@@ -222,11 +223,42 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def latency(weights: str, reference: str | None, ratio: float, **changes: Any) -> LatencyRecord:
-    """A time of a checkpoint in turn with another one of 20 ms; `changes` are fields of the spec."""
+def accuracy(map50_95: float = 0.7, *, model: str = "yolo26n", level: int | None = 0, **changes: Any) -> AccuracyRecord:
+    """A measured accuracy of a deployed form; `changes` are fields of its spec."""
     values: dict[str, Any] = {
-        "weights_sha256": weights,
-        "reference_sha256": reference,
+        "weights_sha256": "ab" * 32,
+        "backend": "onnx",
+        "precision": "fp32",
+        "imgsz": 320,
+        "head": "e2e",
+        "data_fingerprint": "cd" * 32,
+        "calibration": "",
+        "machine": "a processor, 2 cores",
+        "backend_version": "1.27.0",
+        **changes,
+    }
+    return AccuracyRecord(
+        spec=AccuracySpec(**values),
+        model=model,
+        level=level,
+        data="shapes",
+        n_images=150,
+        metrics=replace(metrics(0), map50_95=map50_95),
+        arithmetic="",
+        size_bytes=5_400_000,
+        sha256="12" * 32,
+        environment={"ultralytics": "8.4.190", "torch": "2.15"},
+        created="2026-05-22T10:00:00+00:00",
+    )
+
+
+def latency(
+    median_ms: float = 10.0, *, model: str = "yolo26n", level: int | None = 0, ratio: float | None = 1.0, **changes: Any
+) -> LatencyRecord:
+    """A measured time, against level 0 of `accuracy`; `changes` are fields of its spec."""
+    values: dict[str, Any] = {
+        "weights_sha256": "ab" * 32,
+        "reference_sha256": "ab" * 32,
         "backend": "onnx",
         "precision": "fp32",
         "imgsz": 320,
@@ -234,22 +266,31 @@ def latency(weights: str, reference: str | None, ratio: float, **changes: Any) -
         "threads": 1,
         "head": "e2e",
         "calibration": "",
-        "machine": "a processor",
-        "backend_version": "1.2",
+        "machine": "a processor, 2 cores",
+        "backend_version": "1.27.0",
+        **changes,
     }
-    compared = reference is not None
     return LatencyRecord(
-        spec=LatencySpec(**(values | changes)),
-        model="yolo26n",
-        level=None,
-        median_ms=20 * ratio,
-        p95_ms=22 * ratio,
+        spec=LatencySpec(**values),
+        model=model,
+        level=level,
+        median_ms=median_ms,
+        p95_ms=1.1 * median_ms,
         n_passes=60,
-        ratio=ratio if compared else None,
-        ratio_low=ratio - 0.01 if compared else None,
-        ratio_high=ratio + 0.01 if compared else None,
-        peak_memory_mb=100.0,
-        size_bytes=1_000_000,
+        ratio=ratio,
+        ratio_low=ratio and 0.98 * ratio,
+        ratio_high=ratio and 1.02 * ratio,
+        peak_memory_mb=120.0,
+        size_bytes=5_400_000,
         environment={},
-        created="2026-06-01T10:00:00+00:00",
+        created="2026-05-22T11:00:00+00:00",
     )
+
+
+def timed(weights: str, reference: str | None, ratio: float, **changes: Any) -> LatencyRecord:
+    """A time of a checkpoint in turn with another one of 20 ms, newer than `latency`; `changes` are of the spec."""
+    record = latency(20 * ratio, ratio=None, weights_sha256=weights, reference_sha256=reference, **changes)
+    record = replace(record, created="2026-06-01T10:00:00+00:00")
+    if reference is None:
+        return record
+    return replace(record, ratio=ratio, ratio_low=ratio - 0.01, ratio_high=ratio + 0.01)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -23,7 +23,7 @@ from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES, FormatName, HeadName, PrecisionName
 
 Process = subprocess.Popen[bytes]
-JobKind = Literal["run", "plan", "export", "detections", "add"]
+JobKind = Literal["run", "plan", "export", "detections", "levers", "add"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,8 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does: queue a run, plan, export, rank what detectors lose, or check what a user brings.
+        kind: what it does: queue a run, plan, export, rank what detectors lose, measure combinations, or check what a
+            user brings.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
@@ -185,6 +186,57 @@ def start_add(file: str, name: str) -> Job:
     """
     # In one piece, since a name may begin like an option; what follows `--` is none.
     return _start("add", ("add", f"--name={name}", "--", file), None)
+
+
+def start_levers(arguments: tuple[str, ...]) -> Job:
+    """Start measuring combinations of level, precision and image size; what is measured appears in the store.
+
+    Args:
+        arguments: as `levers_arguments` gives them.
+
+    Raises:
+        OSError: the log cannot be written, or the process cannot be started.
+    """
+    return _start("levers", (*arguments, "--json"), None)
+
+
+def levers_arguments(
+    result: str,
+    data: str,
+    *,
+    levels: Sequence[int],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    sizes: Sequence[float],
+    siblings: bool,
+    threads: int,
+) -> tuple[str, ...]:
+    """The command line that measures combinations.
+
+    Args:
+        result: the key of a result whose levels are meant, or its beginning.
+        data: known name or the path of a data.yaml.
+        levels: 0 to 5.
+        backends: what runs the models.
+        precisions: of the files.
+        sizes: of the images: parts of the training size, or pixels.
+        siblings: also the measured originals of the family.
+        threads: of the processor.
+    """
+    lists = {
+        "levels": map(str, levels),
+        "backend": backends,
+        "precision": precisions,
+        "imgsz": (f"{size:g}" for size in sizes),
+    }
+    asked = (word for name, values in lists.items() for word in (f"--{name}", ",".join(values)))
+    also = ("--siblings",) if siblings else ()
+    return ("levers", result, "--data", data, *asked, "--threads", str(threads), *also)
+
+
+def levers_of(results: Collection[str]) -> list[Job]:
+    """The jobs that measure combinations of one of these results, by the beginnings of their keys, oldest first."""
+    return [job for job in jobs() if job.kind == "levers" and job.arguments[1] in results]
 
 
 def find_job(arguments: tuple[str, ...]) -> Job | None:

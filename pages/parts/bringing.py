@@ -15,7 +15,7 @@ from compression.errors import TrimboardError
 from compression.jobs import local
 from pages.parts import formats
 from pages.parts.access import check_may_act, guarded
-from pages.parts.exporting import LOG_LINES, SENTENCE
+from pages.parts.job_views import LOG_LINES, SENTENCE
 from pages.parts.runs import plain
 
 POLL_S = 1.0

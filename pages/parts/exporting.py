@@ -1,4 +1,4 @@
-"""What the page Deploy asks for and shows: the formats on offer, the progress of an export, and what it left."""
+"""What the page Deploy asks for and shows: the formats on offer, and what an export left."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from pathlib import Path
 
 from compression.export_formats import FORMATS, obstacle
 from compression.exported import ExportRecord, describe_parity, snippet
-from compression.jobs.local import Job, tail
 from compression.spec import FormatName, PrecisionName
 from pages.parts import formats
-
-# Ultralytics tells much of each export; what we tell stands within so many lines.
-LOG_LINES = 400
-# How the command line marks its progress, and a sentence that says what went wrong.
-PROGRESS, SENTENCE = "[trimboard] ", "trimboard: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +60,7 @@ class FileCard:
         title: format, precision, and what the file is fixed to.
         same: whether it detects the same as its checkpoint; None where that is not known.
         parity: in words, with figures.
-        facts: size, and when and by what it was made.
+        facts: size, what calibrated it, and when and by what it was made.
         sha256: of its content.
         warnings: a sentence each.
         snippet: a program that runs it, beside it.
@@ -96,43 +90,17 @@ def _card(record: ExportRecord) -> FileCard:
     versions = ", ".join(
         f"{name} {record.environment[name]}" for name in ("ultralytics", "torch") if name in record.environment
     )
+    calibrated = f"calibrated on {record.data}" if exported.precision == "int8" and record.data else ""
+    facts = (formats.size(exported.size_bytes), calibrated, formats.day(record.created), versions)
     return FileCard(
         key=exported.path.name,
         path=exported.path,
         title=f"**{label}** · {exported.precision} · {exported.imgsz} px{batch} · {exported.head} head",
         same=record.parity.is_same if record.parity else None,
         parity=describe_parity(record.parity) if record.parity else record.not_compared,
-        facts=" · ".join(filter(None, (formats.size(exported.size_bytes), formats.day(record.created), versions))),
+        facts=" · ".join(filter(None, facts)),
         sha256=exported.sha256,
         warnings=exported.warnings,
         snippet=snippet(exported, exported.path.name),
         size=formats.size(exported.size_bytes),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportView:
-    """A job that exports, as the page shows it.
-
-    Attributes:
-        job: the process.
-        line: what it does now; empty once it is over.
-        problems: what could not be made and why, a sentence each; only once it is over.
-    """
-
-    job: Job
-    line: str
-    problems: tuple[str, ...]
-
-
-def export_view(job: Job) -> ExportView:
-    """How a job stands, by its exit code and its log."""
-    lines = [line.strip() for line in tail(job.log_file, LOG_LINES)]
-    code = job.exit_code()
-    if code is None:
-        told = [line.removeprefix(PROGRESS) for line in lines if line.startswith(PROGRESS)]
-        return ExportView(job=job, line=told[-1] if told else "opening the checkpoint and the data set", problems=())
-    problems = tuple(line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE))
-    if code and not problems:
-        problems = (job.last_line() or "The process ended before it could say why.",)
-    return ExportView(job=job, line="", problems=problems)

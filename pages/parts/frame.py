@@ -17,6 +17,7 @@ PAGES = {
     "pages/explore.py": "Explore",
     "pages/detections.py": "Detections",
     "pages/runs.py": "Runs",
+    "pages/device.py": "On the device",
     "pages/deploy.py": "Deploy",
     "pages/bring.py": "Add yours",
 }

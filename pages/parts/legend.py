@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 
+from pages.parts.device_points import DevicePoint
 from pages.parts.heatmap import Heatmap
 from pages.parts.plots import ACCENT, FAINT, FAINTEST, NEUTRAL, PUBLISHED
 from pages.parts.tradeoff import Tradeoff
@@ -21,6 +23,22 @@ def legend_html(data: Tradeoff) -> str:
         (data.siblings, _line(NEUTRAL, "6 3", _dot(NEUTRAL)), "unpruned siblings, measured"),
         (data.siblings_published, _line(NEUTRAL, "2 3", _diamond(NEUTRAL)), "unpruned siblings, published"),
         (data.published, _diamond(PUBLISHED), "compressed, published"),
+    ]
+    items = (f"<span>{svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
+    return f'<div class="trimboard-legend">{"".join(items)}</div>'
+
+
+def device_legend_html(points: Sequence[DevicePoint]) -> str:
+    """The legend of accuracy against cost on the device."""
+    precisions = {point.combination.precision for point in points}
+    siblings = any(point.combination.form.is_sibling for point in points)
+    entries = [
+        ("fp32" in precisions, _dot(ACCENT), "FP32"),
+        ("fp16" in precisions, _square(ACCENT), "FP16"),
+        ("int8" in precisions, _triangle(ACCENT), "INT8"),
+        (siblings, _dot(NEUTRAL), "unpruned siblings"),
+        (True, _faint(_dot(ACCENT, 3)), "another one is better in both"),
+        (True, _stair(NEUTRAL), "Pareto front"),
     ]
     items = (f"<span>{svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
     return f'<div class="trimboard-legend">{"".join(items)}</div>'
@@ -74,6 +92,14 @@ def _ring(colour: str) -> str:
 
 def _square(colour: str) -> str:
     return f'<rect x="11" y="3" width="8" height="8" fill="{colour}"/>'
+
+
+def _triangle(colour: str) -> str:
+    return f'<path d="M15 2L20 11H10Z" fill="{colour}"/>'
+
+
+def _stair(colour: str) -> str:
+    return f'<path d="M1 12H11V7H20V2H29" fill="none" stroke="{colour}" stroke-width="2"/>'
 
 
 def _diamond(colour: str) -> str:

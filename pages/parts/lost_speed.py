@@ -10,7 +10,6 @@ import streamlit as st
 from cache.layer_times import LayerTimesRecord
 from cache.record import CHECKPOINT, RunRecord
 from cache.store import Store
-from compression.levels import ORIGINAL
 from compression.lost_time import REST, LostTime, lost_time
 from pages.parts.legend import lost_speed_legend_html
 from pages.parts.plots import CONFIG, draw_lost_speed
@@ -97,11 +96,7 @@ def _words(whole: LostTime, layers: Sequence[LostTime], times: LayerTimesRecord)
 
 
 def show_lost_speed(store: Store, record: RunRecord) -> None:
-    """The section: layers that lose most of a level's speed-up, or how to measure them."""
-    st.subheader("Where the speed-up is lost", anchor=False)
-    if record.level == ORIGINAL:
-        st.caption("The original is what levels are compared with; choose one of them.")
-        return
+    """Draw the layers that lose most of a level's speed-up, or how to measure them."""
     found = _measured(store, record)
     if not found:
         st.info("Times of this level's layers are not measured yet. This measures them, in turn with the original's:")

@@ -40,12 +40,12 @@ _AXIS_TITLES: dict[AxisName, str] = {
     "time": "Measured time of a forward pass (original = 1)",
 }
 _TRANSPARENT = "rgba(0,0,0,0)"
-_HOVER = "%{hovertext}<extra></extra>"
+HOVER = "%{hovertext}<extra></extra>"
 
 
 def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     """Accuracy against one cost; all of it where `shown` is None."""
-    figure = go.Figure(layout=_layout(360))
+    figure = go.Figure(layout=layout(360))
     if shown is not None:
         figure.update_xaxes(range=shown.x)
         figure.update_yaxes(range=shown.y)
@@ -82,7 +82,7 @@ def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
             line={"color": ACCENT, "width": 1.5, "dash": "dot"},
             marker={"color": ACCENT, "size": sizes, "symbol": "circle"},
             opacity=FAINT,
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
     _add_points(figure, f"{name}, custom", data.custom_untrained, ACCENT, "square", size=7, opacity=FAINT, text="")
 
@@ -131,7 +131,7 @@ def _add_line(
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour}},
             textposition=labels or "top left",
             textfont={"color": colour, "size": 13},
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
 
 
@@ -155,7 +155,7 @@ def _add_points(
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 2, "color": colour}},
             textposition=text or None,
             textfont={"color": colour, "size": 13},
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
 
 
@@ -170,12 +170,12 @@ def _columns(points: Sequence[Point]) -> dict[str, list[float] | list[str]]:
 
 def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
     """Part of the channels removed, levels by layers, with a frame around the chosen level."""
-    figure = go.Figure(layout=_layout(100 + 34 * len(data.levels)))
+    figure = go.Figure(layout=layout(100 + 34 * len(data.levels)))
     figure.add_heatmap(
         z=[list(row) for row in data.removed_pct],
         y=[f"<b>Level {row}</b>" if row == level else f"Level {row}" for row in data.levels],
         hovertext=[list(row) for row in data.hover],
-        hovertemplate=_HOVER,
+        hovertemplate=HOVER,
         hoverongaps=False,
         ygap=3,
         zmin=0,
@@ -217,7 +217,7 @@ def draw_lost_speed(rows: Sequence[LostTime], labels: Sequence[str], hover: Sequ
         labels: their names.
         hover: everything about each.
     """
-    figure = go.Figure(layout=_layout(70 + 30 * len(rows)))
+    figure = go.Figure(layout=layout(70 + 30 * len(rows)))
     places = list(range(len(rows)))
     gflops, time = [100 * row.gflops_kept for row in rows], [100 * row.time_kept for row in rows]
     ends = [value for pair in zip(gflops, time, [None] * len(rows), strict=True) for value in pair]
@@ -236,7 +236,7 @@ def draw_lost_speed(rows: Sequence[LostTime], labels: Sequence[str], hover: Sequ
             mode="markers",
             marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
             hovertext=list(hover),
-            hovertemplate=_HOVER,
+            hovertemplate=HOVER,
         )
     for place, row in zip(places, rows, strict=True):
         # In the margin, where no point can stand.
@@ -274,7 +274,7 @@ def draw_loss_curve(curve: Sequence[EpochRow]) -> go.Figure:
 
 
 def _curves(lines: dict[str, list[float]], curve: Sequence[EpochRow]) -> go.Figure:
-    figure = go.Figure(layout=_layout(220))
+    figure = go.Figure(layout=layout(220))
     for (name, values), colour in zip(lines.items(), (ACCENT, NEUTRAL), strict=True):
         figure.add_scatter(
             x=[row.epoch for row in curve],
@@ -299,7 +299,12 @@ def _curves(lines: dict[str, list[float]], curve: Sequence[EpochRow]) -> go.Figu
     return figure
 
 
-def _layout(height: int) -> go.Layout:
+def layout(height: int) -> go.Layout:
+    """What all figures have in common.
+
+    Args:
+        height: pixels.
+    """
     return go.Layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

@@ -115,9 +115,9 @@ def test_time_decides_where_both_were_timed_with_the_original() -> None:
     large, level = LARGE.spec.weights_sha256, cut(3)
     small = factories.with_checkpoint(SMALL, b"x", "5" * 64)
     latencies = [
-        factories.latency(level.checkpoint_sha256 or "", large, 0.95),
-        factories.latency("5" * 64, large, 0.45),
-        factories.latency(level.checkpoint_sha256 or "", large, 0.5, backend="openvino"),
+        factories.timed(level.checkpoint_sha256 or "", large, 0.95),
+        factories.timed("5" * 64, large, 0.45),
+        factories.timed(level.checkpoint_sha256 or "", large, 0.5, backend="openvino"),
     ]
     times = times_of(latencies, {large or ""}, imgsz=320, head="e2e")
     (verdict,) = judged(small, LARGE, level, times=times)

@@ -21,7 +21,7 @@ def _save() -> None:
         own_store().save(record)
     assert LEVEL.checkpoint_sha256
     assert LARGE.spec
-    own_store().save_latency(factories.latency(LEVEL.checkpoint_sha256, LARGE.spec.weights_sha256, 0.9))
+    own_store().save_latency(factories.timed(LEVEL.checkpoint_sha256, LARGE.spec.weights_sha256, 0.9))
 
 
 def test_a_verdict_stands_below_the_table() -> None:

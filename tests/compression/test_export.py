@@ -104,7 +104,7 @@ def test_int8_is_calibrated_on_training_images(
         }
     ]
     assert exported.path.read_bytes() == b"exported"
-    assert exported.path.name == "best.v2-e2e-64-batch4-int8_openvino_model"
+    assert exported.path.name == f"best.v2-e2e-64-batch4-int8-{dataset.fingerprint[:8]}_openvino_model"
 
 
 def test_each_format_is_asked_for_by_ultralytics_name(

@@ -90,6 +90,9 @@ def test_names_tell_files_apart() -> None:
 
     assert name() == "best-e2e-320-fp32.onnx"
     assert name(precision="int8", batch=8) == "best-e2e-320-batch8-int8.onnx"
+    # Calibrated on other images it is another file; without calibration it is the same.
+    assert name(precision="int8", calibration="0123456789abcdef") == "best-e2e-320-int8-01234567.onnx"
+    assert name(calibration="0123456789abcdef") == name()
     # The file cannot hold what is asked for, and its name says what it holds.
     assert name(head="e2e") == "best-nms-320-fp32_ncnn_model"
 

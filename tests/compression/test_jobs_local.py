@@ -111,3 +111,24 @@ def test_the_tail_of_a_log_keeps_the_last_state_of_progress_bars(tmp_path: Path)
     log_file.write_bytes(b"start\n1%\r50%\r100%\nend\n" + "grün\n".encode())
     assert local.tail(log_file, 4) == ["100%", "end", "grün", ""]
     assert local.tail(tmp_path / "none.log") == []
+
+
+def test_combinations_are_measured_by_the_command_that_a_user_would_type() -> None:
+    arguments = local.levers_arguments(
+        "0123456789ab",
+        "shapes",
+        levels=[0, 3],
+        backends=["onnx"],
+        precisions=["fp32", "int8"],
+        sizes=[1.0, 0.75, 160],
+        siblings=True,
+        threads=2,
+    )
+    asked = "--levels 0,3 --backend onnx --precision fp32,int8 --imgsz 1,0.75,160 --threads 2 --siblings"
+    assert " ".join(arguments) == f"levers 0123456789ab --data shapes {asked}"
+    job = local.start_levers(("levers", "0123456789ab", "--data", "nowhere"))
+    assert local.levers_of(["0123456789ab"]) == [job]
+    assert local.levers_of(["ba9876543210"]) == []
+    assert _wait(job) == 2
+    assert job.last_line().startswith("trimboard: There is no data set 'nowhere'")
+    local.forget(job)

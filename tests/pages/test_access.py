@@ -24,7 +24,7 @@ from tests import factories
 from tests.compression.test_exported import record_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["explore", "detections", "runs", "deploy", "bring"]
+PAGES = ["explore", "device", "detections", "runs", "deploy", "bring"]
 # What starts something, changes something, or names a place of the server.
 ACTING = ["button", "file_uploader", "text_input", "number_input", "checkbox", "popover"]
 

@@ -18,7 +18,7 @@ from compression.jobs import local
 from pages.parts import results
 from tests import factories
 from tests.compression.test_exported import record_of
-from tests.pages.test_exporting import job_of
+from tests.pages.test_job_views import job_of
 
 ROOT = Path(__file__).parents[2]
 SHA = "ef" * 32

@@ -346,7 +346,7 @@ def test_the_verdict_of_a_publication() -> None:
 def test_measured_times_of_a_level() -> None:
     levels = [factories.with_checkpoint(factories.record(level), b"x", f"{level}" * 64) for level in (3, 5)]
     store = _save(factories.record(0), *levels)
-    store.save_latency(factories.latency("5" * 64, "ab" * 32, 0.8))
+    store.save_latency(factories.timed("5" * 64, "ab" * 32, 0.8))
     page = _open(level="5")
     assert not page.exception
     assert any(

@@ -1,31 +1,15 @@
-"""What the page Deploy says about formats, jobs and files."""
+"""What the page Deploy says about formats and files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from compression.jobs.local import Job
 from pages.parts import exporting
-from pages.parts.exporting import export_view, file_cards, offers
+from pages.parts.exporting import file_cards, offers
 from tests.compression.test_exported import SAME, record_of
-
-
-@pytest.fixture
-def log_file(tmp_path: Path) -> Path:
-    return tmp_path / "export.log"
-
-
-def job_of(log_file: Path, code: int | None) -> Job:
-    class Process:
-        def poll(self) -> int | None:
-            return code
-
-    process: Any = Process()
-    return Job(kind="export", arguments=("export", "best.pt"), pid=1, log_file=log_file, _process=process)
 
 
 def test_what_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,26 +26,6 @@ def test_what_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(offer.reason for offer in offers("int8", with_data=True) if offer.format != "ncnn")
 
 
-def test_a_job_at_work_tells_the_last_of_its_own_lines(log_file: Path) -> None:
-    assert export_view(job_of(log_file, None)).line == "opening the checkpoint and the data set"
-    log_file.write_text("[trimboard] 1 of 2: exporting\nONNX: slimming...\n 5%\r 100%\n")
-    view = export_view(job_of(log_file, None))
-    assert (view.line, view.problems) == ("1 of 2: exporting", ())
-
-
-def test_a_job_that_is_over_tells_what_it_left_out(log_file: Path) -> None:
-    log_file.write_text("[trimboard] 1 of 2: exporting\ntrimboard: NCNN needs ncnn.\n")
-    view = export_view(job_of(log_file, 0))
-    assert (view.line, view.problems) == ("", ("NCNN needs ncnn.",))
-    assert export_view(job_of(log_file, 2)).problems == ("NCNN needs ncnn.",)
-    log_file.write_text("Killed\n")
-    assert export_view(job_of(log_file, -9)).problems == ("Killed",)
-    assert export_view(job_of(log_file.with_name("none"), 1)).problems == (
-        "The process ended before it could say why.",
-    )
-    assert export_view(job_of(log_file.with_name("none"), 0)).problems == ()
-
-
 def test_cards_tell_files_the_newest_first(tmp_path: Path) -> None:
     path = tmp_path / "best.onnx"
     path.write_bytes(b"x" * 5_400_000)
@@ -76,6 +40,7 @@ def test_cards_tell_files_the_newest_first(tmp_path: Path) -> None:
     ]
     assert cards[0].parity == "It runs elsewhere."
     assert cards[0].facts == "5.4 MB · 22 May 2026"
+    assert cards[1].facts == "5.4 MB · calibrated on shapes · 22 May 2026 · torch 2.14"
     assert cards[2].facts == "5.4 MB · 22 May 2026 · torch 2.14"
     assert cards[2].warnings == ("A warning.",)
     # Downloaded, the file lies beside the program.

@@ -26,12 +26,12 @@ def _sha256(record: RunRecord) -> str:
 def test_the_newest_time_of_each_setting_is_shown_with_its_ratio_to_the_original() -> None:
     third = _sha256(LEVELS[0])
     latencies = [
-        factories.latency(third, WEIGHTS, 0.9),
-        replace(factories.latency(third, WEIGHTS, 0.8), created="2026-06-02"),
+        factories.timed(third, WEIGHTS, 0.9),
+        replace(factories.timed(third, WEIGHTS, 0.8), created="2026-06-02"),
         # In turn with something else, and alone.
-        replace(factories.latency(third, "1" * 64, 0.1), created="2026-06-03"),
-        replace(factories.latency(third, None, 0.5, backend="torch", imgsz=640), created="2026-05-03"),
-        factories.latency(_sha256(LEVELS[1]), WEIGHTS, 0.7),
+        replace(factories.timed(third, "1" * 64, 0.1), created="2026-06-03"),
+        replace(factories.timed(third, None, 0.5, backend="torch", imgsz=640), created="2026-05-03"),
+        factories.timed(_sha256(LEVELS[1]), WEIGHTS, 0.7),
     ]
     times = measured_times(LEVELS[0], latencies, {WEIGHTS or ""})
     assert times.rows.to_dict("records") == [
@@ -54,7 +54,7 @@ def test_the_newest_time_of_each_setting_is_shown_with_its_ratio_to_the_original
 
 def test_machines_are_told_apart() -> None:
     third = _sha256(LEVELS[0])
-    latencies = [factories.latency(third, WEIGHTS, 0.9, machine=machine) for machine in ("one", "another")]
+    latencies = [factories.timed(third, WEIGHTS, 0.9, machine=machine) for machine in ("one", "another")]
     times = measured_times(LEVELS[0], latencies, {WEIGHTS or ""})
     assert sorted(times.rows["Measured on"]) == [
         "onnx 1.2, fp32, 1 thread, another",
@@ -70,13 +70,13 @@ def test_nothing_was_timed() -> None:
 def test_the_setting_with_most_checkpoints_comes_first() -> None:
     third, fifth = map(_sha256, LEVELS)
     latencies = [
-        factories.latency(third, WEIGHTS, 0.9),
-        factories.latency(third, WEIGHTS, 0.9, backend="torch"),
-        factories.latency(fifth, WEIGHTS, 0.8, backend="torch"),
+        factories.timed(third, WEIGHTS, 0.9),
+        factories.timed(third, WEIGHTS, 0.9, backend="torch"),
+        factories.timed(fifth, WEIGHTS, 0.8, backend="torch"),
         # Of another size, of another original, and without one.
-        factories.latency(fifth, WEIGHTS, 0.8, imgsz=640),
-        factories.latency(fifth, "1" * 64, 0.8),
-        factories.latency(fifth, None, 0.8),
+        factories.timed(fifth, WEIGHTS, 0.8, imgsz=640),
+        factories.timed(fifth, "1" * 64, 0.8),
+        factories.timed(fifth, None, 0.8),
     ]
     times = times_of(latencies, {WEIGHTS or ""}, imgsz=320, head="e2e")
     assert [(setting.backend, sorted(own)) for setting, own in times.items()] == [
@@ -90,7 +90,7 @@ def test_the_setting_with_most_checkpoints_comes_first() -> None:
 def test_the_command_times_what_is_here_and_was_not_timed(tmp_path: Path) -> None:
     small = factories.with_checkpoint(factories.original("yolo26n", 1.0, 0.6), b"x", "9" * 64)
     larger = factories.with_checkpoint(factories.original("yolo26m", 9.0, 0.8), b"x", "8" * 64)
-    latencies = [factories.latency(_sha256(LEVELS[0]), WEIGHTS, 0.9)]
+    latencies = [factories.timed(_sha256(LEVELS[0]), WEIGHTS, 0.9)]
     times = times_of(latencies, {WEIGHTS or ""}, imgsz=320, head="e2e")
     command = bench_command(SERIES, [small, larger], times, lambda record: tmp_path)
     keys = [record.key[:12] for record in (LEVELS[1], small)]
