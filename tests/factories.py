@@ -289,7 +289,8 @@ def latency(
 
 def timed(weights: str, reference: str | None, ratio: float, **changes: Any) -> LatencyRecord:
     """A time of a checkpoint in turn with another one of 20 ms, newer than `latency`; `changes` are of the spec."""
-    record = latency(20 * ratio, ratio=None, weights_sha256=weights, reference_sha256=reference, **changes)
+    own = {"machine": "a processor", "backend_version": "1.2", **changes}
+    record = latency(20 * ratio, ratio=None, weights_sha256=weights, reference_sha256=reference, **own)
     record = replace(record, created="2026-06-01T10:00:00+00:00")
     if reference is None:
         return record
