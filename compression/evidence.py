@@ -17,7 +17,8 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss
 
 from compression.calibration import Calibration
-from compression.trace import convolutions, is_depthwise
+from compression.channels import is_depthwise
+from compression.trace import convolutions
 
 # Images of one pass; a training step of the same machine takes more.
 BATCH = 8

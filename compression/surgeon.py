@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compression.channels import Indices, is_depthwise
 from compression.evidence import Moments
-from compression.trace import ChannelGroup, Indices, is_depthwise
+from compression.trace import ChannelGroup
 
 Numbers = NDArray[np.float64]
 

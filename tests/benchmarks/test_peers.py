@@ -26,9 +26,10 @@ from benchmarks.peers import (
     narrower,
     torch_pruning_as_used,
 )
+from benchmarks.unfolded import make_traceable
 from compression.checkpoint import write_checkpoint
 from compression.errors import SpecError
-from compression.trace import TRACE_IMGSZ, make_traceable, trace
+from compression.trace import TRACE_IMGSZ, trace
 from tests.compression.models import DETECT, FAMILIES, IMGSZ, equal, original, outputs, randomised
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -100,6 +101,14 @@ def pruned_by_torch_pruning(model: DetectionModel, ratio: float, round_to: int |
     traceable = make_traceable(model)
     image = torch.zeros(1, 3, TRACE_IMGSZ, TRACE_IMGSZ)
     graph = tp.DependencyGraph().build_dependency(traceable, image, verbose=False)
+    names = {module: name for name, module in traceable.named_modules()}
+    locked = {
+        member.layer
+        for group in trace(model).groups
+        if group.locked
+        for member in group.members
+        if member.side == "out"
+    }
     roots = [group[0].dep.target.module for group in graph.get_all_groups(root_module_types=[nn.Conv2d])]
     pruner = tp.pruner.MagnitudePruner(
         traceable,
@@ -107,11 +116,15 @@ def pruned_by_torch_pruning(model: DetectionModel, ratio: float, round_to: int |
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=ratio,
         round_to=round_to,
-        # Behind its own groups stand those of queries and keys, which it does not find.
-        ignored_layers=[root for root, group in zip(roots, trace(model).groups, strict=False) if group.locked],
+        ignored_layers=[root for root in roots if _place(names[root]) in locked],
     )
     pruner.step()
     return traceable
+
+
+def _place(name: str) -> str:
+    """The layer of the original that a layer of the traceable copy is, or is a half of."""
+    return name.replace(".first.0", ".conv").replace(".second.0", ".conv")
 
 
 @families

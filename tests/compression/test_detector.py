@@ -166,14 +166,14 @@ def unknown_contents() -> dict[str, tuple[Callable[[], Any], str]]:
         "text": (lambda: {"model": "yolo26n"}, no_model),
         "list": (lambda: [1, 2], DAMAGED),
         "tensor": (lambda: torch.zeros(3), DAMAGED),
-        "other module": (lambda: {"model": nn.Linear(2, 2)}, "holds a Linear, not a detection model"),
+        "other module": (lambda: {"model": nn.Linear(2, 2)}, "holds a model of class Linear, not a DetectionModel"),
         "segmentation": (
             lambda: {"model": SegmentationModel("yolov8n-seg.yaml", verbose=False)},
-            "holds a SegmentationModel, not a detection model; only YOLO detectors can be pruned",
+            "holds a model of class SegmentationModel, not a DetectionModel; only YOLO detectors can be pruned",
         ),
         "classification": (
             lambda: {"model": ClassificationModel("yolov8n-cls.yaml", verbose=False)},
-            "holds a ClassificationModel, not a detection model; only YOLO detectors can be pruned",
+            "holds a model of class ClassificationModel, not a DetectionModel; only YOLO detectors can be pruned",
         ),
         "fused": (
             lambda: {"model": copy.deepcopy(original("yolov8n")).fuse(verbose=False)},
