@@ -35,10 +35,11 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
         ModelError: the model holds blocks of the user's, and what was told of them does not hold.
     """
     pruned = copy.deepcopy(model)
-    for (name, side), positions in sorted(_positions_to_remove(trace, plan).items()):
+    removed = _positions_to_remove(trace, plan)
+    for (name, side), positions in sorted(removed.items()):
         if positions:
             _remove(pruned.get_submodule(name), side, sorted(positions))
-    kept = kept_outputs(model, trace, plan)
+    kept = _kept_outputs(model, removed)
     left_out = tuple(f"{block.name}." for block in trace.unknown)
     for name, module in pruned.named_modules():
         block = None if f"{name}.".startswith(left_out) else known_block(module)
@@ -114,7 +115,10 @@ def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict
         trace: its channel groups.
         plan: which channels of each group stay.
     """
-    removed = _positions_to_remove(trace, plan)
+    return _kept_outputs(model, _positions_to_remove(trace, plan))
+
+
+def _kept_outputs(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) -> dict[str, Indices]:
     return {
         name: np.setdiff1d(np.arange(module.out_channels), sorted(removed.get((name, "out"), ())))
         for name, module in model.named_modules()

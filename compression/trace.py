@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
@@ -148,18 +149,15 @@ def trace(model: DetectionModel) -> Trace:
         ModelError: a block of the model fails on an image of 64 pixels, or takes far too long there.
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
-    # What runs is not the twin, so that this stays free of the functions that stand in for forwards.
-    running = copy.deepcopy(twin)
-    unknown = unknown_blocks(running)
-    channels = ChannelTracer(running)
-    widths = _put_stand_ins(running, unknown, channels)
-    image = _blank_image(running, TRACE_IMGSZ)
-    with torch.no_grad(), channels:
-        channels.source(image, IMAGE)
-        _run(running, image)
+    unknown, channels = unknown_blocks(twin), ChannelTracer(twin)
+    image = _blank_image(twin, TRACE_IMGSZ)
+    with _stand_ins(twin, unknown, channels) as widths:
+        with torch.no_grad(), channels:
+            channels.source(image, IMAGE)
+            _run(twin, image)
+        with channels.paused():
+            feature_maps = _feature_maps(twin)
     groups, ties = _tied(channels, *_groups(channels, twin))
-    with channels.paused():
-        feature_maps = _feature_maps(running)
     return Trace(
         groups=groups,
         ties=ties,
@@ -185,32 +183,41 @@ def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
 # The pass
 
 
-def _put_stand_ins(model: nn.Module, unknown: dict[str, nn.Module], channels: ChannelTracer) -> dict[str, int]:
-    """Let blocks run their stand-ins; gives the widths of what unknown blocks give, filled when the model runs."""
+@contextmanager
+def _stand_ins(model: nn.Module, unknown: dict[str, nn.Module], channels: ChannelTracer) -> Iterator[dict[str, int]]:
+    """Let blocks run their stand-ins meanwhile; gives the widths of what unknown blocks give, filled when they run."""
     widths: dict[str, int] = {}
     left_out = tuple(f"{name}." for name in unknown)
+    replaced = []
     for name, module in model.named_modules():
         if name in unknown:
             block = UnknownBlock(name=name, type=type(module).__name__, channels=0)
-            module.forward = opaque_forward(module.forward, channels, block.reason)
-            module.register_forward_hook(_note_width(name, widths))
+            replaced.append((module, opaque_forward(_noting(module.forward, name, widths), channels, block.reason)))
         elif name and not name.startswith(left_out):
             known = known_block(module)
             if known is not None and known.stand_in is not None:
-                module.forward = _bound(known.stand_in, module, channels)
-    return widths
+                replaced.append((module, _bound(known.stand_in, module, channels)))
+    for module, forward in replaced:
+        module.forward = forward
+    try:
+        yield widths
+    finally:
+        for module, _ in replaced:
+            del module.forward
 
 
 def _bound(stand_in: Callable[..., Any], module: nn.Module, channels: ChannelTracer) -> Callable[..., Any]:
     return lambda *inputs: stand_in(module, *inputs, channels)
 
 
-def _note_width(name: str, widths: dict[str, int]) -> Callable[[nn.Module, Any, Any], None]:
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.dim() > 1:
-            widths[name] = output.shape[1]
+def _noting(forward: Callable[..., Any], name: str, widths: dict[str, int]) -> Callable[..., Any]:
+    def run(*inputs: Any, **keys: Any) -> Any:
+        out = forward(*inputs, **keys)
+        if isinstance(out, Tensor) and out.dim() > 1:
+            widths[name] = out.shape[1]
+        return out
 
-    return note
+    return run
 
 
 def _run(model: nn.Module, image: Tensor) -> None:
@@ -231,8 +238,8 @@ def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
     return first.weight.new_zeros(1, first.in_channels, imgsz, imgsz)
 
 
-def _feature_maps(running: nn.Module) -> dict[str, FeatureMap]:
-    small, large = (_map_sizes(running, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
+def _feature_maps(model: nn.Module) -> dict[str, FeatureMap]:
+    small, large = (_map_sizes(model, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
     maps = {}
     for name, low in small.items():
         slope = tuple((b - a) / (SECOND_IMGSZ - TRACE_IMGSZ) for a, b in zip(low, large[name], strict=True))
@@ -242,7 +249,7 @@ def _feature_maps(running: nn.Module) -> dict[str, FeatureMap]:
 
 
 @torch.no_grad()
-def _map_sizes(running: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
+def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
     """Height and width of the map that tells each convolution's costs."""
     sizes: dict[str, tuple[int, int]] = {}
 
@@ -255,10 +262,10 @@ def _map_sizes(running: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
 
     hooks = [
         module.register_forward_hook(note(name))
-        for name, module in running.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, Convolution)
     ]
-    _run(running, _blank_image(running, imgsz))
+    _run(model, _blank_image(model, imgsz))
     for hook in hooks:
         hook.remove()
     return sizes

@@ -20,9 +20,8 @@ from compression.models import CATALOG, FAMILIES
 from compression.planner import TOLERANCE, Planner, PruningPlan
 from compression.surgery import apply_plan, without_channels
 from tests.compression.models import equal, outputs, randomised, thin
-from tests.compression.test_costs import check
+from tests.compression.test_costs import check, n_params
 
-IMGSZ = 64
 LEVELS = (0, 1, 3, 5)
 
 # The smallest of each family, and larger scales that are made of other blocks. The narrow ones have a quarter of the
@@ -32,7 +31,7 @@ WHOLE = (
     *("yolov8n-p6", "yolov8n-ghost", "yolov8n-ghost-p2", "yolov8n-ghost-p6", "yolov6n", "yolov5n", "yolov5n-p6"),
 )
 NARROW = (
-    *("yolo26m", "yolo12l", "yolov10m", "yolov10x", "yolov9s", "yolov9m", "yolov9c", "yolov9e"),
+    *("yolo12l", "yolov10x", "yolov9m", "yolov9c", "yolov9e"),
     *("yolov3", "yolov3-tiny", "yolov3-spp"),
 )
 NAMES = (*WHOLE, *NARROW)
@@ -62,13 +61,18 @@ def case(name: str) -> Case:
         config = yaml_model_load(f"{name}.yaml")
         model = randomised(DetectionModel(thin(config) if name in NARROW else config, verbose=False))
     model.args = dict(DEFAULT_CFG_DICT)
-    planner = Planner(model, IMGSZ)
+    planner = Planner(model, imgsz(name))
     plans = {level: planner.plan(target_of(level)) for level in LEVELS}
     pruned = {level: apply_plan(model, planner.trace, plan) for level, plan in plans.items()}
     return Case(model=model, planner=planner, plans=plans, pruned=pruned)
 
 
 names = pytest.mark.parametrize("name", NAMES)
+
+
+def imgsz(name: str) -> int:
+    """Twice the largest stride: a BatchNorm in training refuses maps of a single cell."""
+    return 128 if name.endswith("-p6") else 64
 
 
 def test_every_family_is_here() -> None:
@@ -89,17 +93,17 @@ def test_targets_are_met_and_nothing_is_left_out(name: str) -> None:
 @names
 def test_costs_are_the_counted_ones(name: str) -> None:
     ours = case(name)
-    check(ours.plans[5].before, ours.model, IMGSZ)
-    check(ours.plans[5].after, ours.pruned[5], IMGSZ)
-    check(ours.planner.outcome(ours.pruned[3])[0], ours.pruned[3], IMGSZ)
+    check(ours.plans[5].after, ours.pruned[5], imgsz(name))
+    assert ours.plans[5].before.params == n_params(ours.model)
+    assert ours.planner.outcome(ours.pruned[3])[0] == ours.plans[3].after
 
 
 @names
 def test_pruned_model_equals_the_original_without_those_channels(name: str) -> None:
     ours = case(name)
     silenced = without_channels(ours.model, ours.planner.trace, ours.plans[5])
-    full = outputs(ours.model, IMGSZ)
-    for our, their, before in zip(outputs(ours.pruned[5], IMGSZ), outputs(silenced, IMGSZ), full, strict=True):
+    full = outputs(ours.model)
+    for our, their, before in zip(outputs(ours.pruned[5]), outputs(silenced), full, strict=True):
         assert our.shape == before.shape
         scale = float(their.abs().max())
         torch.testing.assert_close(our / scale, their / scale, rtol=1e-3, atol=1e-4)
@@ -110,7 +114,7 @@ def test_pruned_model_equals_the_original_without_those_channels(name: str) -> N
 def test_a_plan_of_nothing_changes_nothing(name: str) -> None:
     ours = case(name)
     assert equal(list(ours.pruned[0].state_dict().values()), list(ours.model.state_dict().values()))
-    assert equal(outputs(ours.pruned[0], IMGSZ), outputs(ours.model, IMGSZ))
+    assert equal(outputs(ours.pruned[0]), outputs(ours.model))
 
 
 @names
@@ -128,7 +132,7 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of level 5 of every family, and what plain Ultralytics gives for each, by one process without us."""
     folder = tmp_path_factory.mktemp("families")
     for name in NAMES:
-        write_checkpoint(case(name).pruned[5], folder / f"{name}.pt", {"level": 5})
+        write_checkpoint(case(name).pruned[5], folder / f"{name}-5.pt", {"level": 5})
     program = """
 import sys, torch
 from pathlib import Path
@@ -154,4 +158,4 @@ assert not {"compression", "cache", "torch_pruning"} & set(sys.modules)
 @names
 def test_plain_ultralytics_gives_the_same_after_loading(name: str, reloaded: Path) -> None:
     rounded = copy.deepcopy(case(name).pruned[5]).half().float()
-    assert equal(torch.load(reloaded / f"{name}.out"), outputs(rounded, IMGSZ))
+    assert equal(torch.load(reloaded / f"{name}-5.out"), outputs(rounded))
