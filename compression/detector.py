@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -236,14 +237,15 @@ def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
 
 def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
     label, path = model_label(model), Path(model).expanduser()
-    if not path.is_file() and (label not in CATALOG or path.name != model):
+    own = os.path.isfile(path)
+    if not own and (label not in CATALOG or path.name != model):
         raise ModelError(
             f"There is no architecture {model!r}; give the path of a .yaml, or a name that `trimboard models` lists."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = yaml_model_load(path if path.is_file() else f"{label}.yaml")
+            config = yaml_model_load(path if own else f"{label}.yaml")
             _check_config(config, model)
             module = DetectionModel(config, ch=config.get("channels", 3), nc=nc, verbose=False)
         except ModelError:
@@ -268,7 +270,7 @@ def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
 def _checkpoint_file(model: str) -> Path:
     """A checkpoint's path; catalog weights are downloaded by Ultralytics into the data folder."""
     path = Path(model).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # the method of a Path raises where a name is too long
         return path
     name = catalog_name(model_label(model))
     if name is None or path.name != model:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from ultralytics.nn.tasks import DetectionModel
 
@@ -61,6 +61,8 @@ def models(draw: st.DrawFn) -> DetectionModel:
         else:
             if name == "C2PSA":
                 row_width = widths[-1]
+            if name == "Conv" and n > 1:
+                row_width = widths[-1]  # repeated as it is, it must give what it takes
             n, block, arguments = BLOCKS[name](n, row_width)
             rows.append([-1, n, block, arguments])
             widths.append(arguments[0])
@@ -80,7 +82,15 @@ targets = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# The same cases each time, and none looked for that is smaller than one that fails.
+@settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
 @given(model=models(), target=targets, align=st.sampled_from(ALIGNMENTS))
 def test_any_cut_of_any_model(model: DetectionModel, target: Target, align: int) -> None:
     planner = Planner(model, IMGSZ, align=align)
