@@ -252,7 +252,7 @@ class ChannelTracer(TorchDispatchMode):
     def _items_of(self, tensor: Tensor) -> Indices:
         if tensor not in self._items:
             self.source(tensor, UNKNOWN_SOURCE)
-        return self._items[tensor]  # type: ignore[no-any-return]
+        return self._items[tensor]
 
     def _set(self, tensor: Tensor, items: Indices) -> None:
         self._items[tensor] = items

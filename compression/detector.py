@@ -122,10 +122,20 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_detector(module, str(file))
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
-    module = module.float().eval()
+    module = _up_to_date(module).float().eval()
     module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
+
+
+def _up_to_date(module: DetectionModel) -> DetectionModel:
+    """The model with what an older Ultralytics or PyTorch did not save, or saved in another form."""
+    if isinstance(module.names, list):
+        module.names = dict(enumerate(module.names))
+    for each in module.modules():
+        if isinstance(each, nn.Upsample) and not hasattr(each, "recompute_scale_factor"):
+            each.recompute_scale_factor = None  # before PyTorch 1.11
+    return module
 
 
 @contextmanager
@@ -204,7 +214,8 @@ def architecture_of(module: nn.Module) -> str | None:
 
 def n_channels(module: DetectionModel) -> int:
     """Channels of the images that a model takes, 3 for colour."""
-    return int(module.yaml.get("channels", 3))
+    # "ch" in checkpoints of Ultralytics before 8.3.
+    return int(module.yaml.get("channels", module.yaml.get("ch", 3)))
 
 
 def needs_training(detector: Detector, nc: int) -> bool:

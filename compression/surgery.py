@@ -71,7 +71,9 @@ def without_channels(model: DetectionModel, trace: Trace, plan: PruningPlan) -> 
 def _silence_(layer: nn.Module, side: Side, positions: list[int]) -> None:
     # Kernels are [out, in, H, W], those of a transposed convolution [in, out, H, W].
     second = (side == "in") != isinstance(layer, nn.ConvTranspose2d)
-    (layer.weight.transpose(0, 1) if second else layer.weight)[positions] = 0
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    (weight.transpose(0, 1) if second else weight)[positions] = 0
     for name in ("bias", "running_mean") if side == "out" else ():
         values = getattr(layer, name, None)
         if values is not None:

@@ -514,6 +514,19 @@ def bad_datasets() -> Iterator[BadInput]:
         make=both(bytes_file(small_checkpoint), dataset()),
     )
     yield BadInput(
+        name="data set that nobody has, for a plan",
+        command=("plan", "yolo26n.yaml", "--level", "1", "--data", "nowhere"),
+        says="There is no data set 'nowhere'",
+        remedy=listed,
+    )
+    yield BadInput(
+        name="model of grey images",
+        command=("run", f"{HERE}/model.yaml", "--data", f"{HERE}/data.yaml", "--level", "1"),
+        says="'model' takes images of 1 channels and",
+        remedy="`trimboard plan` and `prune` can cut it",
+        make=both(architecture(channels=1), dataset()),
+    )
+    yield BadInput(
         name="classes that nobody has",
         command=("run", "yolo26n.yaml", "--data", f"{HERE}/data.yaml", "--level", "1", "--classes", "unicorn"),
         says="There is no class 'unicorn'",
@@ -610,6 +623,12 @@ def bad_numbers() -> Iterator[BadInput]:
         (
             "criterion without images",
             ("plan", "yolo26n.yaml", "--level", "1", "--criterion", "obs"),
+            "looks at training images",
+            "name a data set",
+        ),
+        (
+            "recovery without images",
+            ("prune", "yolo26n.yaml", "--level", "1", "--out", "a.pt", "--recovery", "least_squares"),
             "looks at training images",
             "name a data set",
         ),

@@ -90,7 +90,8 @@ class Turned(nn.Module):
 def with_block(block: nn.Module) -> DetectionModel:
     """A detector with that block in it."""
     model = build([-1, 1, "nn.Identity", []], [-1, 1, "Conv", [64, 3, 1]])
-    block.i, block.f, block.type = 2, -1, "own"
+    for name, value in {"i": 2, "f": -1, "type": "own"}.items():
+        setattr(block, name, value)
     model.model[2] = block
     return randomised(model)
 
