@@ -29,13 +29,15 @@ from ultralytics.nn.modules import C2PSA, Attention, C2f
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from benchmarks.unfolded import make_traceable
+from compression.channels import is_depthwise
 from compression.costs import GIGA, CostModel, Numbers
 from compression.criteria import strongest_channels
 from compression.errors import SpecError
 from compression.planner import PruningPlan
 from compression.spec import Target
 from compression.surgery import apply_plan
-from compression.trace import Trace, is_depthwise, make_traceable, trace
+from compression.trace import Trace, trace
 
 Widths = tuple[int, ...]
 
@@ -314,7 +316,7 @@ def _fastnas_rules() -> dict[str, Any]:
 class StraightLine(nn.Module):
     """A detector whose forward torch.fx can follow from the image to the outputs of the head, without a branch.
 
-    It calls the blocks one after the other, with the stand-ins of `compression.trace` for what is chunked and for the
+    It calls the blocks one after the other, with the stand-ins of `benchmarks.unfolded` for what is chunked and for the
     decoding of the head. Attention runs as it is: its `view` keeps what is before it at full width. The halves of a
     chunked convolution are tied, so that they keep equally many channels and can be folded.
 

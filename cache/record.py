@@ -90,6 +90,7 @@ class LayerRow:
         name: the module's path in the model, e.g. "model.2.cv1".
         type: its class.
         channels_before: output channels.
+        locked: why all of them must stay; None where some may go, or where an older record does not say.
     """
 
     name: str
@@ -100,6 +101,7 @@ class LayerRow:
     gflops_after: float
     params_before: int
     params_after: int
+    locked: str | None = None
 
     @property
     def sparsity(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 from datetime import UTC, datetime
 from pathlib import Path, PurePath, PureWindowsPath
@@ -58,10 +59,13 @@ def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -
         "docs": "https://docs.ultralytics.com",
         CHECKPOINT_KEY: info,
     }
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        torch.save(checkpoint, draft)
+        # Written in one piece by Python: a full disk is no OSError where PyTorch meets it.
+        draft.write_bytes(content.getbuffer())
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)

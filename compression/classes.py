@@ -125,7 +125,7 @@ def keep_classes(module: DetectionModel, classes: tuple[int, ...]) -> DetectionM
     """
     import torch_pruning as tp
 
-    from compression.trace import head_branches
+    from compression.blocks import head_branches
 
     assert classes == tuple(sorted(set(classes) & module.names.keys()))
     assert classes

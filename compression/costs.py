@@ -11,17 +11,22 @@ leaves: one head, BatchNorm folded into its convolution, and the decoding of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
-from ultralytics.nn.modules import DFL, Attention, Detect
+from torch.utils.flop_counter import FlopCounterMode
+from ultralytics.nn.modules import DFL, Attention, Detect, RepConv, RepVGGDW
+from ultralytics.nn.modules.block import AAttn
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, LayerRow
-from compression.trace import Trace, is_depthwise
+from compression.channels import is_depthwise
+from compression.trace import Convolution, Trace
 
 Numbers = NDArray[np.float64]
 
@@ -30,8 +35,20 @@ OPERATIONS_PER_MAC = 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """Costs that no plan changes, on both graphs; operations, not GFLOPs."""
+
+    flops: int = 0
+    params: int = 0
+    flops_deployed: int = 0
+    params_deployed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layer:
     """What the cost of one convolution (with its BatchNorm) depends on, besides its channel counts.
+
+    A block that is not known is one layer too, and so is what holds parameters of its own; these have fixed costs only.
 
     Attributes:
         name: the convolution's path in the model.
@@ -47,6 +64,8 @@ class Layer:
         value_channels: of that attention.
         deployed: part of the deployed graph.
         trained: part of the training graph.
+        locked: why all its output channels must stay; None where some may go.
+        fixed: what it costs besides, whatever the plan.
     """
 
     name: str
@@ -54,14 +73,16 @@ class Layer:
     type: str
     channels_in: int
     channels_out: int
-    depthwise: bool
-    taps: int
-    cells: int
-    params_per_channel: int
-    attended: int
-    value_channels: int
-    deployed: bool
-    trained: bool
+    depthwise: bool = False
+    taps: int = 0
+    cells: int = 0
+    params_per_channel: int = 0
+    attended: float = 0
+    value_channels: int = 0
+    deployed: bool = True
+    trained: bool = True
+    locked: str | None = None
+    fixed: Fixed = Fixed()
 
 
 class CostModel:
@@ -96,6 +117,7 @@ class CostModel:
         self._values = np.array([layer.value_channels for layer in self.layers], dtype=np.float64)
         self._deployed = np.array([layer.deployed for layer in self.layers])
         self._trained = np.array([layer.trained for layer in self.layers])
+        self._fixed = {name: np.array([getattr(layer.fixed, name) for layer in self.layers]) for name in _FIXED_COSTS}
 
     def channels(self, kept: Numbers) -> tuple[Numbers, Numbers]:
         """Input and output channels of each layer.
@@ -125,7 +147,10 @@ class CostModel:
         weights = self._weights(taken, given, column)
         flops = self._flops(weights, given, column) * self._trained.reshape(column)
         params = weights + self._extra.reshape(column) * given
-        return flops.sum(axis=0) / GIGA, params.sum(axis=0)
+        return (
+            (flops.sum(axis=0) + self._fixed["flops"].sum()) / GIGA,
+            params.sum(axis=0) + self._fixed["params"].sum(),
+        )
 
     def costs(self, kept: Numbers) -> Costs:
         """All four costs of one plan.
@@ -141,8 +166,10 @@ class CostModel:
         return Costs(
             gflops=float(gflops),
             params=round(float(params)),
-            gflops_deployed=float((self._flops(weights, given, (-1,)) * self._deployed).sum() / GIGA),
-            params_deployed=round(float(((weights + biases) * self._deployed).sum())),
+            gflops_deployed=float(
+                ((self._flops(weights, given, (-1,)) + self._fixed["flops_deployed"]) * self._deployed).sum() / GIGA
+            ),
+            params_deployed=round(float(((weights + biases + self._fixed["params_deployed"]) * self._deployed).sum())),
         )
 
     def rows(self, kept: Numbers) -> tuple[LayerRow, ...]:
@@ -158,6 +185,7 @@ class CostModel:
                 gflops_after=float(after[1][i]),
                 params_before=round(float(before[2][i])),
                 params_after=round(float(after[2][i])),
+                locked=layer.locked,
             )
             for i, layer in enumerate(self.layers)
         )
@@ -165,7 +193,8 @@ class CostModel:
     def _per_layer(self, kept: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         taken, given = self.channels(kept)
         weights = self._weights(taken, given, (-1,))
-        return given, self._flops(weights, given, (-1,)) * self._trained / GIGA, weights + self._extra * given
+        flops = self._flops(weights, given, (-1,)) * self._trained + self._fixed["flops"]
+        return given, flops / GIGA, weights + self._extra * given + self._fixed["params"]
 
     def _weights(self, taken: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
         read = np.where(self._depthwise.reshape(column), 1.0, taken)
@@ -178,52 +207,151 @@ class CostModel:
         return OPERATIONS_PER_MAC * macs
 
 
+_FIXED_COSTS = tuple(Fixed.__dataclass_fields__)
+
+
+# Children whose outputs a BatchNorm beside them normalises; what is shown is the block of both.
+NORMALISED = {"conv": "bn", "conv_transpose": "bn"}
+
+
 def shown_as(name: str) -> str:
     """What a reader knows a convolution by: the path of its block, "model.0" of "model.0.conv"."""
-    return name.removesuffix(".conv")
+    parent, _, last = name.rpartition(".")
+    return parent if last in NORMALISED else name
 
 
 def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
-    modules = dict(model.named_modules())
-    sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
-    undeployed = _undeployed_prefixes(modules)
-    layers = []
+    unknown = {block.name: block for block in trace.unknown}
+    left_out = tuple(f"{name}." for name in unknown)
+    fixed = _unknown_costs(model, tuple(unknown), imgsz) if unknown else {}
+    modules = {name: module for name, module in model.named_modules() if not name.startswith(left_out)}
+    layers = list(_convolution_layers(modules, trace, imgsz))
     for name, module in modules.items():
-        if not isinstance(module, nn.Conv2d):
+        if name in unknown:
+            block = unknown[name]
+            layers.append(_fixed_layer(name, module, block.channels, fixed[name], block.reason))
+    place = {name: number for number, name in enumerate(modules)}
+    return sorted([*layers, *_own_parameters(modules, unknown)], key=lambda layer: place[layer.name])
+
+
+def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: int) -> Iterator[Layer]:
+    sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
+    reasons = _reasons(trace)
+    undeployed = _undeployed_prefixes(modules)
+    for name, module in modules.items():
+        if not isinstance(module, Convolution) or any(name == block.name for block in trace.unknown):
             continue
         decodes = name.endswith(".dfl.conv")
         parent, shown = name.rpartition(".")[0], shown_as(name)
-        norm = modules.get(f"{parent}.bn") if shown == parent else None
+        norm = _norm_of(modules, name)
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
         cells = _decoded_cells(modules, name, sizes) if decodes else sizes[name]
-        layers.append(
-            Layer(
-                name=name,
-                shown_as=shown,
-                type=type(modules[shown]).__name__,
-                channels_in=module.in_channels,
-                channels_out=module.out_channels,
-                depthwise=is_depthwise(module),
-                taps=module.kernel_size[0] * module.kernel_size[1],
-                cells=cells,
-                params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
-                attended=cells**2 if isinstance(attention, Attention) else 0,
-                value_channels=attention.num_heads * attention.head_dim if isinstance(attention, Attention) else 0,
-                deployed=not name.startswith(undeployed),
-                trained=not decodes,
-            )
+        yield Layer(
+            name=name,
+            shown_as=shown,
+            type=type(modules[shown]).__name__,
+            channels_in=module.in_channels,
+            channels_out=module.out_channels,
+            depthwise=isinstance(module, nn.Conv2d) and is_depthwise(module),
+            taps=module.kernel_size[0] * module.kernel_size[1],
+            cells=cells,
+            params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
+            attended=_attended(attention, cells),
+            value_channels=attention.num_heads * attention.head_dim if isinstance(attention, Attention | AAttn) else 0,
+            deployed=not f"{name}.".startswith(undeployed),
+            trained=not decodes,
+            locked=reasons.get(name),
         )
-    return layers
+
+
+def _norm_of(modules: Mapping[str, nn.Module], name: str) -> nn.BatchNorm2d | None:
+    parent, _, last = name.rpartition(".")
+    norm = modules.get(f"{parent}.{NORMALISED[last]}") if last in NORMALISED else None
+    return norm if isinstance(norm, nn.BatchNorm2d) else None
+
+
+def _reasons(trace: Trace) -> dict[str, str]:
+    """Why a layer keeps all its outputs, of the layers that do."""
+    locks: dict[str, list[str | None]] = {}
+    for group in trace.groups:
+        for member in group.members:
+            if member.side == "out":
+                locks.setdefault(member.layer, []).append(group.locked)
+    return {layer: found[0] for layer, found in locks.items() if found[0] is not None and all(found)}
+
+
+def _attended(attention: nn.Module | None, cells: int) -> float:
+    """Pairs of positions that attention compares."""
+    if isinstance(attention, AAttn):
+        return cells**2 / attention.area
+    return cells**2 if isinstance(attention, Attention) else 0
+
+
+def _own_parameters(modules: Mapping[str, nn.Module], unknown: Mapping[str, object]) -> Iterator[Layer]:
+    """What holds parameters and is neither a convolution nor its BatchNorm, as an activation may."""
+    norms = {id(_norm_of(modules, name)) for name, module in modules.items() if isinstance(module, Convolution)}
+    for name, module in modules.items():
+        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        if own and not isinstance(module, Convolution) and id(module) not in norms and name not in unknown:
+            yield _fixed_layer(name, module, 1, Fixed(params=own, params_deployed=own), None)
+
+
+def _fixed_layer(name: str, module: nn.Module, channels: int, fixed: Fixed, reason: str | None) -> Layer:
+    return Layer(
+        name=name,
+        shown_as=name,
+        type=type(module).__name__,
+        channels_in=channels,
+        channels_out=channels,
+        locked=reason,
+        fixed=fixed,
+    )
+
+
+def _unknown_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, Fixed]:
+    """Counted costs of blocks that are left as they are, on both graphs."""
+    trained = copy.deepcopy(model).eval()
+    deployed = copy.deepcopy(trained)
+    deployed.fuse(verbose=False)
+    counts = [_count(graph, names, imgsz) for graph in (trained, deployed)]
+    return {
+        name: Fixed(
+            flops=counts[0][name][0],
+            params=counts[0][name][1],
+            flops_deployed=counts[1][name][0],
+            params_deployed=counts[1][name][1],
+        )
+        for name in names
+    }
+
+
+@torch.no_grad()
+def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, tuple[int, int]]:
+    """Operations and parameters of some modules."""
+    counter = FlopCounterMode(display=False)
+    flops = dict.fromkeys(names, 0)
+    for name in names:
+        module = graph.get_submodule(name)
+        module.register_forward_pre_hook(lambda *_, at=name: flops.update({at: flops[at] - counter.get_total_flops()}))
+        module.register_forward_hook(lambda *_, at=name: flops.update({at: flops[at] + counter.get_total_flops()}))
+    first = next(module for module in graph.modules() if isinstance(module, nn.Conv2d))
+    with counter:
+        graph(first.weight.new_zeros(1, first.in_channels, imgsz, imgsz))
+    params = {name: sum(each.numel() for each in graph.get_submodule(name).parameters()) for name in names}
+    return {name: (flops[name], params[name]) for name in names}
 
 
 def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
-    """What `fuse()` removes from an end-to-end model for end-to-end inference: the one-to-many head."""
-    return tuple(
-        f"{name}.{part}."
-        for name, module in modules.items()
-        if isinstance(module, Detect) and getattr(module, "one2one_cv2", None) is not None
-        for part in ("cv2", "cv3")
-    )
+    """What `fuse()` removes: of an end-to-end model the one-to-many head, and branches that fold into others."""
+    gone = []
+    for name, module in modules.items():
+        if isinstance(module, Detect) and getattr(module, "one2one_cv2", None) is not None:
+            gone += [f"{name}.cv2.", f"{name}.cv3."]
+        elif isinstance(module, RepConv):
+            gone.append(f"{name}.conv2.")
+        elif isinstance(module, RepVGGDW):
+            gone.append(f"{name}.conv1.")
+    return tuple(gone)
 
 
 def _decoded_cells(modules: Mapping[str, nn.Module], name: str, sizes: Mapping[str, int]) -> int:

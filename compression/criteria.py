@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch_pruning as tp
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.calibration import Calibration
@@ -155,13 +155,10 @@ CRITERIA: dict[CriterionName, Criterion] = {
 
 
 def _hand_over(gradients: dict[str, Tensor], subject: Subject) -> None:
-    """Give the traced copy's parameters, which torch-pruning looks at, the gradients of the original's."""
-    for module, (layer, first) in subject.trace.places.items():
-        assert isinstance(module, nn.Conv2d | nn.BatchNorm2d)
-        for name, parameter in module.named_parameters(recurse=False):
-            whole = gradients.get(f"{layer}.{name}")
-            if whole is not None:
-                parameter.grad = whole[first : first + len(parameter)].clone()
+    """Give the parameters of the trace's copy, which torch-pruning looks at, the gradients of the original's."""
+    for name, parameter in subject.trace.twin.named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].clone()
 
 
 def strongest_channels(scores: Scores, n_kept: int) -> NDArray[np.int64]:

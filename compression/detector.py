@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import re
+import shutil
 import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn import modules as ultralytics_modules
-from ultralytics.nn.modules import Detect
+from ultralytics.nn.modules import Detect, v10Detect
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.events import events
 
+from compression.blocks import load_own_blocks
 from compression.errors import ModelError
-from compression.models import CATALOG, model_label, weights_file
+from compression.models import CATALOG, UNTRAINED, catalog_name, model_label, weights_file
 from compression.spec import HeadName
 
 # Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
@@ -82,6 +88,7 @@ def open_detector(model: str, *, nc: int | None = None, seed: int = 0) -> Detect
         ModelError: there is no such model, it cannot be downloaded, it is damaged or holds more than weights and
             Ultralytics' own classes, or it is no detector that can be pruned.
     """
+    load_own_blocks()
     if model.lower().endswith((".yaml", ".yml")):
         return _from_architecture(model, nc, seed)
     file = _checkpoint_file(model)
@@ -102,15 +109,15 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     Raises:
         ModelError: the file is no checkpoint of a detector, or holds more than Ultralytics' restricted loader admits.
     """
+    load_own_blocks()
     if not file.is_file():
         raise ModelError(f"There is no file {str(file)!r}; give the path of a .pt checkpoint.")
     if file.suffix.lower() != ".pt":
         raise ModelError(f"{str(file)!r} is no .pt file; give a checkpoint that Ultralytics saved.")
-    if "'" in str(file):
-        # Ultralytics drops apostrophes from a path, and then asks the network for the file that it does not find.
-        raise ModelError(f"{str(file)!r} has an apostrophe in its path, which Ultralytics cannot open; rename it.")
+    _check_content(file)
     try:
-        checkpoint, _ = torch_safe_load(str(file), safe_only=True)
+        with _plain_path(file) as path:
+            checkpoint, _ = torch_safe_load(path, safe_only=True)
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         raise ModelError(
             f"{str(file)!r} cannot be loaded: it is damaged, no Ultralytics checkpoint, or holds code or classes that "
@@ -119,10 +126,78 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     module = checkpoint.get("ema") or checkpoint.get("model")
     _check_detector(module, str(file))
     _check_config(getattr(module, "yaml", None), str(file))
-    module = module.float().eval()
+    _check_storages(module, str(file))
+    module = _up_to_date(module).float().eval()
     module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
+
+
+def _up_to_date(module: DetectionModel) -> DetectionModel:
+    """The model with what an older Ultralytics or PyTorch did not save, or saved in another form."""
+    if isinstance(module.names, list):
+        module.names = dict(enumerate(module.names))
+    for each in module.modules():
+        if isinstance(each, nn.Upsample) and not hasattr(each, "recompute_scale_factor"):
+            each.recompute_scale_factor = None  # before PyTorch 1.11
+    return module
+
+
+@contextmanager
+def _plain_path(file: Path) -> Iterator[str]:
+    """A path of the file that Ultralytics leaves alone.
+
+    It drops apostrophes and spaces at the ends, reads yolov5s as yolov5su, and then asks the network for the file that
+    it does not find.
+    """
+    with tempfile.TemporaryDirectory(prefix="trimboard-") as folder:
+        link = Path(folder) / "model.pt"
+        try:
+            link.symlink_to(file.absolute())
+        except OSError:  # Windows asks for a right to make links
+            shutil.copyfile(file, link)
+        yield str(link)
+
+
+def _check_content(file: Path) -> None:
+    """Refuse what is known not to be a checkpoint, or would unpack to far more than the file, before it is loaded."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(200)
+        archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else None
+    except OSError as error:
+        raise ModelError(f"{str(file)!r} cannot be read ({error.strerror}); check its rights.") from error
+    except zipfile.BadZipFile:
+        return  # the loader says so
+    if not head:
+        raise ModelError(f"{str(file)!r} is empty; copy or download it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{str(file)!r} is a pointer of Git LFS and not the model; fetch it with `git lfs pull`.")
+    if head[:1] == b"\x08" and (b"pytorch" in head or b"onnx" in head):
+        raise ModelError(f"{str(file)!r} is an ONNX model; give the .pt that it was exported from.")
+    if archive is None:
+        return
+    with archive:
+        entries = archive.infolist()
+    if any("/code/" in f"/{entry.filename}" for entry in entries):
+        raise ModelError(f"{str(file)!r} is a TorchScript export; give the .pt that it was exported from.")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > file.stat().st_size:
+        # PyTorch stores without compression.
+        raise ModelError(
+            f"{str(file)!r} would unpack to {unpacked:,} bytes, more than it has, which no checkpoint does; "
+            f"save it again with Ultralytics' YOLO(...).save()."
+        )
+
+
+def _check_storages(module: nn.Module, name: str) -> None:
+    """Refuse a tensor that claims more numbers than the file holds of it."""
+    for key, tensor in module.state_dict().items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ModelError(
+                f"{name!r} holds a damaged tensor {key!r} of {tensor.numel():,} numbers; "
+                f"save it again with Ultralytics' YOLO(...).save()."
+            )
 
 
 def file_sha256(file: Path) -> str:
@@ -137,8 +212,15 @@ def architecture_of(module: nn.Module) -> str | None:
     name = Path(str(config.get("yaml_file", ""))).stem
     if name in CATALOG:
         return name
-    with_scale = f"{name}{config.get('scale', '')}"
+    base, dash, variant = name.partition("-")
+    with_scale = f"{base}{config.get('scale', '')}{dash}{variant}"
     return with_scale if with_scale in CATALOG else None
+
+
+def n_channels(module: DetectionModel) -> int:
+    """Channels of the images that a model takes, 3 for colour."""
+    # "ch" in checkpoints of Ultralytics before 8.3.
+    return int(module.yaml.get("channels", module.yaml.get("ch", 3)))
 
 
 def needs_training(detector: Detector, nc: int) -> bool:
@@ -171,16 +253,17 @@ def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
 
 def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
     label, path = model_label(model), Path(model).expanduser()
-    if not path.is_file() and (label not in CATALOG or path.name != model):
+    own = os.path.isfile(path)
+    if not own and (label not in CATALOG or path.name != model):
         raise ModelError(
             f"There is no architecture {model!r}; give the path of a .yaml, or a name that `trimboard models` lists."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = yaml_model_load(path if path.is_file() else f"{label}.yaml")
+            config = yaml_model_load(path if own else f"{label}.yaml")
             _check_config(config, model)
-            module = DetectionModel(config, nc=nc, verbose=False)
+            module = DetectionModel(config, ch=config.get("channels", 3), nc=nc, verbose=False)
         except ModelError:
             raise
         except Exception as error:  # Ultralytics' parser raises whatever a wrong yaml runs into
@@ -203,14 +286,16 @@ def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
 def _checkpoint_file(model: str) -> Path:
     """A checkpoint's path; catalog weights are downloaded by Ultralytics into the data folder."""
     path = Path(model).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # the method of a Path raises where a name is too long
         return path
-    label = model_label(model)
-    if label not in CATALOG or path.name != model:
+    name = catalog_name(model_label(model))
+    if name is None or path.name != model:
         raise ModelError(
             f"There is no model {model!r}; give the path of a .pt or .yaml, or a name that `trimboard models` lists."
         )
-    weights = weights_file(label)
+    weights = weights_file(name)
+    if not weights.is_file() and CATALOG[name] in UNTRAINED:
+        raise ModelError(f"Ultralytics offers no weights {model!r}; start from scratch with {name}.yaml.")
     if not weights.is_file():
         _download(weights)
     return weights
@@ -269,9 +354,12 @@ def _check_detector(module: Any, name: str) -> None:
             f"save it again with Ultralytics' YOLO(...).save()."
         )
     if kind is not DetectionModel:
-        raise ModelError(f"{name!r} holds a {kind.__name__}, not a detection model; only YOLO detectors can be pruned.")
+        raise ModelError(
+            f"{name!r} holds a model of class {kind.__name__}, not a DetectionModel; only YOLO detectors can be pruned."
+        )
     last = module.model[-1]
-    if not isinstance(last, Detect):
+    # Heads of other tasks and of open vocabularies are subclasses.
+    if type(last) not in (Detect, v10Detect):
         raise ModelError(f"{name!r} ends in {type(last).__name__}, not in Detect; only YOLO detectors can be pruned.")
     if module.is_fused():
         raise ModelError(
@@ -289,4 +377,4 @@ def _is_as_its_yaml(module: DetectionModel) -> bool:
 
 
 def _rebuilt(module: DetectionModel, nc: int) -> DetectionModel:
-    return DetectionModel(copy.deepcopy(module.yaml), nc=nc, verbose=False)
+    return DetectionModel(copy.deepcopy(module.yaml), ch=n_channels(module), nc=nc, verbose=False)

@@ -17,7 +17,8 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss
 
 from compression.calibration import Calibration
-from compression.trace import convolutions, is_depthwise
+from compression.channels import is_depthwise
+from compression.trace import Convolution, convolutions
 
 # Images of one pass; a training step of the same machine takes more.
 BATCH = 8
@@ -40,7 +41,7 @@ class Moments:
 
 
 def moments(model: DetectionModel, calibration: Calibration, device: torch.device) -> dict[str, Moments]:
-    """Second moments of each convolution that is not depthwise, by its name.
+    """Second moments of each convolution that is not depthwise, transposed ones included, by its name.
 
     Args:
         model: a detector that knows the classes of the images; not modified.
@@ -48,7 +49,9 @@ def moments(model: DetectionModel, calibration: Calibration, device: torch.devic
         device: where to compute.
     """
     twin = _differentiable(model, device)
-    sums = {name: _Sums(conv) for name, conv in convolutions(twin) if not is_depthwise(conv)}
+    read: dict[str, Convolution] = {name: conv for name, conv in convolutions(twin) if not is_depthwise(conv)}
+    read |= {name: each for name, each in twin.named_modules() if isinstance(each, nn.ConvTranspose2d)}
+    sums = {name: _Sums(conv) for name, conv in read.items()}
     with _watched(twin, sums):
         for loss in _losses(twin, calibration, device, BATCH):
             loss.backward()
@@ -83,7 +86,7 @@ def mean_gradients(
 class _Sums:
     """Sums over positions and images from which the moments of one convolution follow."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: Convolution) -> None:
         wide, narrow = conv.in_channels, conv.out_channels
         self.n_inputs = self.n_outputs = 0
         self.inputs, self.products = torch.zeros(wide).double(), torch.zeros(wide, wide).double()
@@ -115,8 +118,8 @@ class _Sums:
 
 @contextmanager
 def _watched(model: nn.Module, sums: dict[str, _Sums]) -> Iterator[None]:
-    def hook(seen: _Sums) -> Callable[[nn.Conv2d, tuple[Tensor], Tensor], None]:
-        def note(_conv: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+    def hook(seen: _Sums) -> Callable[[Convolution, tuple[Tensor], Tensor], None]:
+        def note(_conv: Convolution, inputs: tuple[Tensor], output: Tensor) -> None:
             seen.see(inputs[0], output)
             output.register_hook(seen.see_gradient)
 

@@ -10,11 +10,41 @@ from pathlib import Path
 from compression.home import home
 
 SCALES = "nsmlx"
-# Family -> its file among Ultralytics' model yamls.
-FAMILIES = {"yolo26": "26/yolo26.yaml", "yolo11": "11/yolo11.yaml", "yolov8": "v8/yolov8.yaml"}
+# Family -> its scales, "" for a family of one size.
+FAMILIES = {
+    "yolo26": SCALES,
+    "yolo11": SCALES,
+    "yolov8": SCALES,
+    "yolo12": SCALES,
+    "yolov10": "nsmblx",
+    "yolov9": "tsmce",
+    "yolov6": SCALES,
+    "yolov5": SCALES,
+    "yolov3": "",
+    "yolov3-tiny": "",
+    "yolov3-spp": "",
+    "yolo26-p2": SCALES,
+    "yolo26-p6": SCALES,
+    "yolov8-p2": SCALES,
+    "yolov8-p6": SCALES,
+    "yolov8-ghost": SCALES,
+    "yolov8-ghost-p2": SCALES,
+    "yolov8-ghost-p6": SCALES,
+    "yolov5-p6": SCALES,
+}
+# Families whose every scale has a file of its own, which all others share.
+FILES_OF_THEIR_OWN = ("yolov10", "yolov9")
+# Families that Ultralytics offers no trained weights of.
+UNTRAINED = ("yolov6", *(family for family in FAMILIES if re.search("-p2|-ghost|yolo26-p6|yolov8-p6", family)))
+
+
+def _names(family: str) -> tuple[str, ...]:
+    base, dash, variant = family.partition("-")
+    return tuple(f"{base}{scale}{dash}{variant}" for scale in FAMILIES[family] or ("",))
+
 
 # Catalog name -> family, in the order in which they are listed.
-CATALOG: dict[str, str] = {f"{family}{scale}": family for family in FAMILIES for scale in SCALES}
+CATALOG: dict[str, str] = {name: family for family in FAMILIES for name in _names(family)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +53,14 @@ class KnownModel:
 
     Attributes:
         name: catalog name.
-        params: of the training graph at 80 classes, as Ultralytics' yaml says.
+        params: of the training graph at 80 classes, as Ultralytics' yaml says; None where it does not.
         gflops: of the same at 640 pixels, as it says; `trimboard plan` counts for itself.
         source: where the pretrained checkpoint comes from.
     """
 
     name: str
-    params: int
-    gflops: float
+    params: int | None
+    gflops: float | None
     source: str
 
 
@@ -39,8 +69,22 @@ def known_models() -> list[KnownModel]:
     return [_described(name, family) for name, family in CATALOG.items()]
 
 
+def catalog_name(label: str) -> str | None:
+    """The catalog name that a model's label stands for; None where it stands for none.
+
+    Ultralytics' own weights of YOLOv3 and YOLOv5 are named with a "u", and "6" stands for "-p6".
+    """
+    if label in CATALOG:
+        return label
+    stem = label.removesuffix("u")
+    name = f"{stem.removesuffix('6')}-p6" if re.fullmatch(r"yolov5[nsmlx]6", stem) else stem
+    return name if name in CATALOG and CATALOG[name].startswith(("yolov3", "yolov5")) else None
+
+
 def weights_file(name: str) -> Path:
-    """Where the downloaded checkpoint of a catalog model lies, or will lie."""
+    """Where the downloaded checkpoint of a catalog model lies, or will lie, by the name that Ultralytics gives it."""
+    if CATALOG.get(name, "").startswith(("yolov3", "yolov5")):
+        name = f"{name.replace('-p6', '6')}u"
     return home() / "weights" / f"{name}.pt"
 
 
@@ -54,14 +98,16 @@ def _described(name: str, family: str) -> KnownModel:
     spec = importlib.util.find_spec("ultralytics")
     assert spec is not None
     assert spec.origin is not None
-    text = (Path(spec.origin).parent / "cfg" / "models" / FAMILIES[family]).read_text(encoding="utf-8")
-    scale = name.removeprefix(family)
+    version = re.sub(r"^yolo|-.*$", "", family)
+    file = f"{name if family in FILES_OF_THEIR_OWN else family}.yaml"
+    text = (Path(spec.origin).parent / "cfg" / "models" / version / file).read_text(encoding="utf-8")
+    scale = name.removeprefix(family.partition("-")[0]).partition("-")[0]
     said = re.search(rf"^\s*{scale}: .*summary: .*?([\d,]+) parameters, .*?([\d.]+) GFLOPs", text, re.M | re.I)
-    assert said is not None
     weights = weights_file(name)
+    trained = "Ultralytics downloads it" if family not in UNTRAINED else "no trained weights; from scratch only"
     return KnownModel(
         name=name,
-        params=int(said[1].replace(",", "")),
-        gflops=float(said[2]),
-        source=str(weights) if weights.is_file() else "Ultralytics downloads it",
+        params=int(said[1].replace(",", "")) if said else None,
+        gflops=float(said[2]) if said else None,
+        source=str(weights) if weights.is_file() else trained,
     )

@@ -21,9 +21,17 @@ from compression.checkpoint import checkpoint_info, write_checkpoint
 from compression.classes import class_subset, keep_classes, parse_subset
 from compression.cut import looks_at_images
 from compression.dataset import Dataset, open_dataset
-from compression.detector import Detector, file_sha256, needs_training, open_detector, read_checkpoint, with_classes
+from compression.detector import (
+    Detector,
+    file_sha256,
+    n_channels,
+    needs_training,
+    open_detector,
+    read_checkpoint,
+    with_classes,
+)
 from compression.environment import check_device, commit, describe_environment, lanes
-from compression.errors import TrimboardError
+from compression.errors import ModelError, TrimboardError
 from compression.evaluation import evaluate_for
 from compression.failures import plain_errors
 from compression.finetune import fine_tune
@@ -177,6 +185,11 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     kept = parse_subset(request.classes, whole.names)
     dataset = class_subset(whole, kept) if kept else whole
     detector = open_detector(request.model, nc=dataset.nc, seed=request.seed)
+    if (channels := n_channels(detector.module)) != 3:
+        raise ModelError(
+            f"{detector.label!r} takes images of {channels} channels and {dataset.name!r} has colour images of 3; "
+            f"`trimboard plan` and `prune` can cut it, fine-tuning and measuring cannot be done here."
+        )
     if kept and detector.file is not None and len(detector.module.names) == whole.nc:
         detector = replace(detector, module=keep_classes(detector.module, kept))
     return Question(request=request, spec=_spec(request, dataset, detector, kept), dataset=dataset, detector=detector)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,8 @@ AIM = 0.001
 # Tilts are looked for up to the first of these; where prices differ much, it takes more to outweigh them.
 TILTS = (4.0, 32.0)
 MAX_MOVES = 400
+# Steps are moved for so long; what is found by then is the plan.
+TIME_LIMIT_S = 120.0
 # How far, as a part of the parameters, moved steps may still have to bring a cut to a target that no tilt meets.
 MOVABLE = 0.05
 # How much a group's distance from the common cut counts beside the targets' error when steps are moved.
@@ -65,7 +67,8 @@ class PruningPlan:
         before: costs of the original.
         after: costs of the pruned model.
         layers: one row a layer.
-        warnings: a sentence for each target that could not be met within half a point.
+        warnings: a sentence for each target that could not be met within half a point, and for each class of blocks
+            that is left as it is.
         seconds: time it took, tracing not included.
         time: what is kept of a forward pass's time; None where no latency was asked for.
     """
@@ -177,7 +180,7 @@ class Planner:
             TargetError: the model cannot be cut that far, or not both costs together.
         """
         start = time.perf_counter()
-        counts = self._counts(target)
+        counts = self._counts(target, start + TIME_LIMIT_S)
         kept = tuple(
             strongest_channels(scores, round(count))
             for scores, count in zip(self._scores, self._per_group(counts), strict=True)
@@ -189,7 +192,7 @@ class Planner:
             before=self.costs.costs(self.costs.widths),
             after=self.costs.costs(n_kept),
             layers=self.costs.rows(n_kept),
-            warnings=tuple(self._warnings(target, counts)),
+            warnings=(*self.trace.warnings, *self._warnings(target, counts), *_stopped(start)),
             seconds=time.perf_counter() - start,
             time=self._clock.time_kept(n_kept) if self._clock else None,
         )
@@ -233,7 +236,7 @@ class Planner:
         kept = self._per_group(self._widths_in(module))
         return self.costs.costs(kept), self.costs.rows(kept)
 
-    def _counts(self, target: Target) -> Numbers:
+    def _counts(self, target: Target, deadline: float) -> Numbers:
         if all(goal in (1, None) for goal in self._goals(target)):
             return self._widths
         self._check_reach(target)
@@ -242,7 +245,7 @@ class Planner:
         # A block that is cut into costs as much as a whole one, so the steps stay while the targets allow it.
         near_enough = AIM if self._align < SMALLEST_BLOCK else TOLERANCE
         for divisor in (1, 2, 4, 8):
-            counts = self._round(ideal, np.maximum(steps / divisor, 1), target)
+            counts = self._round(ideal, np.maximum(steps / divisor, 1), target, deadline)
             if np.abs(self._errors(counts, target)).max() <= near_enough:
                 break
         return counts
@@ -318,24 +321,28 @@ class Planner:
             saved = np.maximum(saved, LEAST_SAVED * saved.mean())
         return {"gflops": saved, "params": (now[1] - less[1]) / part}
 
-    def _round(self, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
+    def _round(self, ideal: Numbers, step: Numbers, target: Target, deadline: float) -> Numbers:
         """Whole steps nearest to the ideal cut, then single steps moved while the targets' error shrinks."""
         floor = self._widths - step * np.floor((self._widths - self._units.floors) / step)
         counts = np.clip(self._widths - step * np.round((self._widths - ideal) / step), floor, self._widths)
         best = self._badness(counts[:, None], ideal, step, target)[0]
         moves = np.concatenate([np.diag(step), -np.diag(step)], axis=1)
-        if self._align >= SMALLEST_BLOCK:
-            # Steps are few and coarse, so that two moved at once meet what one alone cannot.
-            moves = np.concatenate([moves, *(moves[:, [index]] + moves for index in range(moves.shape[1]))], axis=1)
+        # Coarse steps are few, so that two moved at once meet what one alone cannot.
+        seconds = moves.T if self._align >= SMALLEST_BLOCK else ()
         for _ in range(MAX_MOVES):
-            trials = counts[:, None] + moves
-            badness = self._badness(trials, ideal, step, target)
-            allowed = ((trials >= floor[:, None]) & (trials <= self._widths[:, None])).all(axis=0)
-            badness[~allowed] = np.inf
-            choice = int(badness.argmin())
-            if badness[choice] >= best:
+            here, found = counts, best
+            for first in (np.zeros_like(counts), *seconds):
+                if time.perf_counter() > deadline:
+                    return counts
+                trials = here[:, None] + first[:, None] + moves
+                badness = self._badness(trials, ideal, step, target)
+                allowed = ((trials >= floor[:, None]) & (trials <= self._widths[:, None])).all(axis=0)
+                badness[~allowed] = np.inf
+                choice = int(badness.argmin())
+                if badness[choice] < best:
+                    counts, best = trials[:, choice], badness[choice]
+            if best >= found:
                 break
-            counts, best = trials[:, choice], badness[choice]
         return counts
 
     def _badness(self, trials: Numbers, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
@@ -365,6 +372,11 @@ class Planner:
             for name, asked, part in zip(names, self._goals(target), self._kept_parts(counts), strict=True)
             if asked is not None and abs(part - asked) > TOLERANCE
         ]
+
+
+def _stopped(start: float) -> Iterator[str]:
+    if time.perf_counter() > start + TIME_LIMIT_S:
+        yield f"Planning was stopped after {TIME_LIMIT_S:g} s; the cut may lie further from its targets than it could."
 
 
 def _steps(widths: Numbers, align: int) -> Numbers:

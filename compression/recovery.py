@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from ultralytics.nn.tasks import DetectionModel
 
-from compression.trace import Indices, convolutions, is_depthwise
+from compression.channels import Indices, is_depthwise
+from compression.trace import convolutions
 
 # Positions of a feature map that a regression looks at: at least so many in all, and so many a weight to be found.
 MIN_POSITIONS = 8192

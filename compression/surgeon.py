@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compression.channels import Indices
 from compression.evidence import Moments
-from compression.trace import ChannelGroup, Indices, is_depthwise
+from compression.trace import ChannelGroup, Convolution
 
 Numbers = NDArray[np.float64]
 
@@ -94,9 +95,11 @@ def elimination_prices(group: ChannelGroup, model: nn.Module, moments: Mapping[s
 def _readers(group: ChannelGroup, model: nn.Module, moments: Mapping[str, Moments]) -> Iterator[_Reader]:
     for member in group.members:
         conv = model.get_submodule(member.layer)
-        if member.side == "in" and isinstance(conv, nn.Conv2d) and not is_depthwise(conv):
+        if member.side == "in" and isinstance(conv, Convolution):
             seen = moments[member.layer]
-            kernels = conv.weight.detach().double().transpose(0, 1)[member.positions]  # [positions, out, kh, kw]
+            # [in, out, kh, kw], as a transposed convolution has them.
+            by_input = conv.weight if isinstance(conv, nn.ConvTranspose2d) else conv.weight.transpose(0, 1)
+            kernels = by_input.detach().double()[member.positions]
             importance = _importance(seen)[:, None, None]
             kernels = (kernels * importance.sqrt()).flatten(1)
             yield _Reader(

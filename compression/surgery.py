@@ -6,13 +6,19 @@ import copy
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 import torch_pruning as tp
-from torch import nn
-from ultralytics.nn.modules import Attention, C2f
+from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
+from compression.blocks import is_own, known_block
+from compression.channels import Indices, Side, is_depthwise
+from compression.errors import ModelError
 from compression.planner import PruningPlan
-from compression.trace import Indices, Side, Trace, is_depthwise
+from compression.trace import TRACE_IMGSZ, Convolution, Trace
+
+# How far sums of another order may differ, as a part of the largest output.
+CHECK_TOLERANCE = 1e-3
 
 
 def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
@@ -25,6 +31,9 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
 
     Returns:
         A narrower copy. Its weights are those of the original at the places that stay.
+
+    Raises:
+        ModelError: the model holds blocks of the user's, and what was told of them does not hold.
     """
     return keep_channels(model, trace, plan.kept)
 
@@ -32,16 +41,82 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
 def keep_channels(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) -> DetectionModel:
     """The same, of the channels that each group keeps."""
     pruned = copy.deepcopy(model)
-    for (name, side), positions in sorted(_positions_to_remove(trace, kept).items()):
+    removed = _positions_to_remove(trace, kept)
+    for (name, side), positions in sorted(removed.items()):
         if positions:
             _remove(pruned.get_submodule(name), side, sorted(positions))
-    for module in pruned.modules():
-        if isinstance(module, C2f):
-            module.c = module.cv1.conv.out_channels // 2
-        elif isinstance(module, Attention):
-            # `scale` stays that of the full width: queries times keys lose only what was removed.
-            module.key_dim = (module.qkv.conv.out_channels // module.num_heads - module.head_dim) // 2
+    outputs = _kept_outputs(model, removed)
+    left_out = tuple(f"{block.name}." for block in trace.unknown)
+    for name, module in pruned.named_modules():
+        block = None if f"{name}.".startswith(left_out) else known_block(module)
+        if block is not None and block.after_cut is not None:
+            inside = f"{name}."
+            block.after_cut(
+                module, {layer.removeprefix(inside): outputs[layer] for layer in outputs if layer.startswith(inside)}
+            )
+    if any(is_own(type(module)) and known_block(module) for module in model.modules()):
+        _check_against(_silenced(model, removed), pruned)
     return pruned
+
+
+def without_channels(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
+    """A copy as wide as before, in which the channels that a plan removes are zero, and read by nobody.
+
+    Args:
+        model: the detector that was traced; not modified.
+        trace: its channel groups.
+        plan: which channels of each group stay.
+    """
+    return _silenced(model, _positions_to_remove(trace, plan.kept))
+
+
+def _silenced(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) -> DetectionModel:
+    silenced = copy.deepcopy(model)
+    for (name, side), positions in removed.items():
+        _silence_(silenced.get_submodule(name), side, sorted(positions))
+    return silenced
+
+
+@torch.no_grad()
+def _silence_(layer: nn.Module, side: Side, positions: list[int]) -> None:
+    # Kernels are [out, in, H, W], those of a transposed convolution [in, out, H, W].
+    second = (side == "in") != isinstance(layer, nn.ConvTranspose2d)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    (weight.transpose(0, 1) if second else weight)[positions] = 0
+    for name in ("bias", "running_mean") if side == "out" else ():
+        values = getattr(layer, name, None)
+        if values is not None:
+            values[positions] = 0
+
+
+@torch.no_grad()
+def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
+    """Compare raw outputs on one image of noise.
+
+    Raises:
+        ModelError: they differ, or the pruned model does not run.
+    """
+    first = next(module for module in silenced.modules() if isinstance(module, nn.Conv2d))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
+    own = sorted({type(module).__name__ for module in silenced.modules() if is_own(type(module))})
+    said = f"what compression.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
+    theirs = _raw_outputs(silenced, image)
+    try:
+        ours = _raw_outputs(pruned, image)
+    except Exception as error:  # whatever the shapes that do not fit run into
+        raise ModelError(f"The narrower model does not run ({' '.join(str(error).split())}): {said}.") from error
+    if not all(
+        torch.allclose(our, their, rtol=0, atol=CHECK_TOLERANCE * float(their.abs().max()))
+        for our, their in zip(ours, theirs, strict=True)
+    ):
+        raise ModelError(f"The narrower model does not give what the original gives without those channels: {said}.")
+
+
+def _raw_outputs(model: DetectionModel, image: Tensor) -> list[Tensor]:
+    raw = copy.deepcopy(model).eval()(image)[1]
+    return [head[part] for head in ([raw] if "boxes" in raw else raw.values()) for part in ("boxes", "scores")]
 
 
 def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict[str, Indices]:
@@ -52,11 +127,14 @@ def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict
         trace: its channel groups.
         plan: which channels of each group stay.
     """
-    removed = _positions_to_remove(trace, plan.kept)
+    return _kept_outputs(model, _positions_to_remove(trace, plan.kept))
+
+
+def _kept_outputs(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) -> dict[str, Indices]:
     return {
         name: np.setdiff1d(np.arange(module.out_channels), sorted(removed.get((name, "out"), ())))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
+        if isinstance(module, Convolution)
     }
 
 
@@ -72,9 +150,9 @@ def _positions_to_remove(trace: Trace, kept: Sequence[Indices]) -> dict[tuple[st
 def _remove(layer: nn.Module, side: Side, positions: list[int]) -> None:
     if isinstance(layer, nn.BatchNorm2d):
         tp.prune_batchnorm_out_channels(layer, positions)
-    elif not isinstance(layer, nn.Conv2d):
+    elif not isinstance(layer, Convolution):
         raise AssertionError(f"a {type(layer).__name__} has no channels to remove")
-    elif is_depthwise(layer):
+    elif isinstance(layer, nn.Conv2d) and is_depthwise(layer):
         tp.prune_depthwise_conv_out_channels(layer, positions)
     elif side == "out":
         tp.prune_conv_out_channels(layer, positions)

@@ -1,56 +1,39 @@
-"""Which channels of a detector hang together: coupled channel groups, found by torch-pruning on stand-in forwards.
+"""Which channels of a detector hang together: coupled channel groups, followed through one forward pass.
 
-torch-pruning follows the autograd graph of a forward pass. The forwards of YOLO blocks hold operations that it follows
-at great cost (`view` of attention and head to H x W anchors) or not at all (`chunk` of one convolution into two halves
-of equal width), so a copy of the model is traced in which those blocks run a stand-in with the same channel couplings.
-The indices are then given in terms of the original's layers.
-
-Source: torch-pruning's DependencyGraph, https://arxiv.org/abs/2301.12900.
+A copy of the model runs on a small image under `channels.ChannelTracer`, with the stand-ins of `blocks` for what moves
+channels about. Channels that run through the same layers are one group: they can be ranked against each other, and only
+their number matters to the costs.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import MethodType
-from typing import Any, Literal
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 import torch_pruning as tp
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from ultralytics.nn.modules import (
-    C2PSA,
-    C3,
-    DFL,
-    SPPF,
-    Attention,
-    Bottleneck,
-    C2f,
-    C3k2,
-    Concat,
-    Conv,
-    Detect,
-    DWConv,
-)
+from ultralytics.nn.modules import DFL
 from ultralytics.nn.tasks import DetectionModel
 
-from compression.errors import ModelError
-
-Side = Literal["in", "out"]
-Indices = NDArray[np.int64]
+from compression.blocks import known_block, unknown_blocks
+from compression.channels import IMAGE, ChannelTracer, Indices, Side, is_depthwise, opaque_forward
+from compression.errors import ModelError, TrimboardError
 
 # Channel couplings do not depend on the image size. Feature maps grow linearly with it on multiples of the stride (at
 # most 64, in P6 models), so that two small images tell the size at any other.
 TRACE_IMGSZ = 64
 SECOND_IMGSZ = 128
 
-RESIDUAL_WIDTH = "the residual width of an attention block"
+UNEQUAL_PARTS = "split into parts that hold other channels"
+ONLY_CHANNEL = "the only channel of its layer"
 
-# Top-level blocks whose stand-ins (or own forwards) are known to be traced completely.
-TRACEABLE_BLOCKS = (Conv, DWConv, Bottleneck, C2f, C3k2, C3, SPPF, C2PSA, Concat, Detect, nn.Upsample, nn.Identity)
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +41,7 @@ class Member:
     """One side of one layer that a group's channels run through.
 
     Attributes:
-        layer: name of the convolution or BatchNorm in the original model.
+        layer: name of the convolution or BatchNorm in the model.
         side: "out" for the channels it gives, "in" for those it takes; a BatchNorm or depthwise convolution has "out".
         positions: channel positions in that layer.
         channels: the group's channel at each position, same length.
@@ -79,7 +62,7 @@ class ChannelGroup:
         width: number of channels.
         members: every layer side that they run through.
         locked: why they must stay; None where they may go.
-        couplings: torch-pruning's own group on the traced copy, for its importance measures.
+        couplings: the same as a group of torch-pruning's on the trace's copy, for its importance measures.
     """
 
     name: str
@@ -91,7 +74,10 @@ class ChannelGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """Height and width of a convolution's output: `slope` x image size + `offset`, each (height, width)."""
+    """Height and width of a convolution's output: `slope` x image size + `offset`, each (height, width).
+
+    Of a transposed convolution it is the input, at each of whose cells the kernel is laid down.
+    """
 
     slope: tuple[float, float]
     offset: tuple[float, float]
@@ -103,102 +89,54 @@ class FeatureMap:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnknownBlock:
+    """A block that is left as it is.
+
+    Attributes:
+        name: its path in the model.
+        type: its class.
+        channels: output channels.
+    """
+
+    name: str
+    type: str
+    channels: int
+
+    @property
+    def reason(self) -> str:
+        """Why the channels that it reads and gives must stay."""
+        return f"block {self.name} ({self.type}) is not known"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """The channel groups of a model.
 
     Attributes:
-        groups: in the order in which torch-pruning meets them.
+        groups: in the order in which a forward pass meets them.
         ties: indices of the groups that must keep equally many channels, each group in one of them.
         feature_maps: of each convolution of the training graph, by name.
-        places: for each convolution and BatchNorm of the traced copy its name in the original and the first of the
-            original's output channels that it holds.
+        unknown: the blocks that are left as they are.
+        twin: the copy of the model that the groups' couplings refer to.
     """
 
     groups: tuple[ChannelGroup, ...]
     ties: tuple[tuple[int, ...], ...]
     feature_maps: dict[str, FeatureMap]
-    places: dict[nn.Module, tuple[str, int]]
+    unknown: tuple[UnknownBlock, ...]
+    twin: DetectionModel
 
-
-class _Halves(nn.Module):
-    """A `Conv` whose output is chunked in two, as two convolutions that are pruned apart.
-
-    Parameters are views of the original's, so that unfolding copies nothing and folding back is exact.
-    """
-
-    def __init__(self, conv: Conv) -> None:
-        super().__init__()
-        self.first, self.second = _half(conv, 0), _half(conv, 1)
-
-
-def _half(conv: Conv, half: int) -> nn.Sequential:
-    whole, norm = conv.conv, conv.bn
-    width = whole.out_channels // 2
-    part = slice(half * width, (half + 1) * width)
-    thin = nn.Conv2d(
-        whole.in_channels,
-        width,
-        whole.kernel_size,
-        whole.stride,
-        whole.padding,
-        whole.dilation,
-        bias=False,
-        device="meta",
-    )
-    thin.weight = nn.Parameter(whole.weight.detach()[part])
-    thin_norm = nn.BatchNorm2d(width, eps=norm.eps, momentum=norm.momentum, device="meta")
-    thin_norm.weight, thin_norm.bias = (nn.Parameter(each.detach()[part]) for each in (norm.weight, norm.bias))
-    thin_norm.running_mean, thin_norm.running_var = norm.running_mean[part], norm.running_var[part]
-    thin_norm.num_batches_tracked = norm.num_batches_tracked
-    return nn.Sequential(thin, thin_norm, conv.act)
-
-
-def _c2f_forward(self: C2f, x: Tensor) -> Tensor:
-    outputs = [self.cv1.first(x), self.cv1.second(x)]
-    outputs.extend(block(outputs[-1]) for block in self.m)
-    return self.cv2(torch.cat(outputs, 1))
-
-
-def _c2psa_forward(self: C2PSA, x: Tensor) -> Tensor:
-    return self.cv2(torch.cat((self.cv1.first(x), self.m(self.cv1.second(x))), 1))
-
-
-def _attention_forward(self: Attention, x: Tensor) -> Tensor:
-    # Input, values and output share the residual width, and that is locked: nothing need be followed through `qkv`,
-    # which runs only to show the size of its output. Its groups are made by `_attention_groups`.
-    self.qkv(x)
-    return self.proj(self.pe(x))
-
-
-def _detect_forward(self: Detect, x: list[Tensor]) -> list[Tensor]:
-    return [branch(feature) for branches in head_branches(self) for branch, feature in zip(branches, x, strict=True)]
-
-
-def head_branches(head: Detect) -> list[nn.ModuleList]:
-    """The box and class branches of every head that is there: one-to-many, and one-to-one of an end-to-end model."""
-    names = ("cv2", "cv3", "one2one_cv2", "one2one_cv3")
-    return [branches for name in names if (branches := getattr(head, name, None)) is not None]
-
-
-_STAND_INS: dict[type[nn.Module], Callable[..., Any]] = {
-    C2f: _c2f_forward,
-    C2PSA: _c2psa_forward,
-    Attention: _attention_forward,
-    Detect: _detect_forward,
-}
-
-
-def make_traceable(model: DetectionModel) -> DetectionModel:
-    """A copy of a detector whose blocks run their stand-ins; the model itself is left as it is."""
-    traced = copy.deepcopy(model).requires_grad_(True)
-    for module in list(traced.modules()):
-        for block_type, forward in _STAND_INS.items():
-            if isinstance(module, block_type):
-                module.forward = MethodType(forward, module)
-        if isinstance(module, C2f | C2PSA):
-            module.cv1 = _Halves(module.cv1)
-    # With the new layers in it: BatchNorm in training refuses a single position, which is what P6 has at 64 pixels.
-    return traced.eval()
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each class of blocks that is left as it is."""
+        places: dict[str, list[str]] = {}
+        for block in self.unknown:
+            places.setdefault(block.type, []).append(block.name)
+        return tuple(
+            f"{type_name} ({', '.join(names)}) is not a block that can be followed; it keeps its channels, and so do "
+            f"the layers beside it. docs/blocks.md shows how to make it known."
+            for type_name, names in places.items()
+        )
 
 
 def trace(model: DetectionModel) -> Trace:
@@ -208,39 +146,91 @@ def trace(model: DetectionModel) -> Trace:
         model: an unfused Ultralytics `DetectionModel`; not modified.
 
     Raises:
-        ModelError: a block of the model cannot be traced.
+        ModelError: a block of the model fails on an image of 64 pixels, or takes far too long there.
     """
-    _check_blocks(model)
-    traced = make_traceable(model)
-    with torch.enable_grad():
-        graph = tp.DependencyGraph().build_dependency(traced, _blank_image(traced, TRACE_IMGSZ), verbose=False)
-    names = {module: name for name, module in traced.named_modules()}
-    reasons = dict(_locked_layers(traced))
-    groups: list[ChannelGroup] = []
-    halves: dict[str, int] = {}
-    for couplings in graph.get_all_groups(root_module_types=[nn.Conv2d]):
-        group = _to_group(couplings, graph, names, reasons)
-        for root in _half_roots(couplings, names):
-            halves[root] = len(groups)
-        groups.append(group)
-    ties = list(_pairs(halves))
-    for attention in (module for module in traced.modules() if isinstance(module, Attention)):
-        made = list(_attention_groups(attention, graph, names))
-        ties.append(tuple(range(len(groups), len(groups) + attention.num_heads)))
-        groups.extend(made)
-    _check_coverage(model, groups)
-    tied = {index for tie in ties for index in tie}
-    ties = sorted([*ties, *((index,) for index in range(len(groups)) if index not in tied)])
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    unknown, channels = unknown_blocks(twin), ChannelTracer(twin)
+    image = _blank_image(twin, TRACE_IMGSZ)
+    with _stand_ins(twin, unknown, channels) as widths:
+        with torch.no_grad(), channels:
+            channels.source(image, IMAGE)
+            _run(twin, image)
+        with channels.paused():
+            feature_maps = _feature_maps(twin)
+    groups, ties = _tied(channels, *_groups(channels, twin))
     return Trace(
-        groups=tuple(_lock_tied(groups, ties)),
-        ties=tuple(ties),
-        feature_maps=_feature_maps(traced),
-        places={
-            module: _original_place(name, module)
-            for module, name in names.items()
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
-        },
+        groups=groups,
+        ties=ties,
+        feature_maps=feature_maps,
+        unknown=tuple(
+            UnknownBlock(name=name, type=type(block).__name__, channels=widths.get(name, 1))
+            for name, block in unknown.items()
+        ),
+        twin=twin,
     )
+
+
+def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """A detector's convolutions with their names, but for those in blocks that are not known, and for the one that
+    decodes boxes, whose weights are fixed."""
+    left_out = tuple(f"{name}." for name in unknown_blocks(model))
+    for name, module in model.named_modules():
+        followed = isinstance(module, nn.Conv2d) and not f"{name}.".startswith(left_out)
+        if followed and not isinstance(model.get_submodule(name.rpartition(".")[0]), DFL):
+            yield name, module
+
+
+# The pass
+
+
+@contextmanager
+def _stand_ins(model: nn.Module, unknown: dict[str, nn.Module], channels: ChannelTracer) -> Iterator[dict[str, int]]:
+    """Let blocks run their stand-ins meanwhile; gives the widths of what unknown blocks give, filled when they run."""
+    widths: dict[str, int] = {}
+    left_out = tuple(f"{name}." for name in unknown)
+    replaced = []
+    for name, module in model.named_modules():
+        if name in unknown:
+            block = UnknownBlock(name=name, type=type(module).__name__, channels=0)
+            replaced.append((module, opaque_forward(_noting(module.forward, name, widths), channels, block.reason)))
+        elif name and not name.startswith(left_out):
+            known = known_block(module)
+            if known is not None and known.stand_in is not None:
+                replaced.append((module, _bound(known.stand_in, module, channels)))
+    for module, forward in replaced:
+        module.forward = forward
+    try:
+        yield widths
+    finally:
+        for module, _ in replaced:
+            del module.forward
+
+
+def _bound(stand_in: Callable[..., Any], module: nn.Module, channels: ChannelTracer) -> Callable[..., Any]:
+    return lambda *inputs: stand_in(module, *inputs, channels)
+
+
+def _noting(forward: Callable[..., Any], name: str, widths: dict[str, int]) -> Callable[..., Any]:
+    def run(*inputs: Any, **keys: Any) -> Any:
+        out = forward(*inputs, **keys)
+        if isinstance(out, Tensor) and out.dim() > 1:
+            widths[name] = out.shape[1]
+        return out
+
+    return run
+
+
+def _run(model: nn.Module, image: Tensor) -> None:
+    try:
+        model(image)
+    except TrimboardError:
+        raise
+    except Exception as error:  # blocks of the user's raise whatever they run into
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"This model does not run on an image of {image.shape[-1]} pixels ({type(error).__name__}: {reason}); "
+            f"check that its blocks fit together."
+        ) from error
 
 
 def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
@@ -248,8 +238,8 @@ def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
     return first.weight.new_zeros(1, first.in_channels, imgsz, imgsz)
 
 
-def _feature_maps(traced: nn.Module) -> dict[str, FeatureMap]:
-    small, large = (_output_sizes(traced, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
+def _feature_maps(model: nn.Module) -> dict[str, FeatureMap]:
+    small, large = (_map_sizes(model, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
     maps = {}
     for name, low in small.items():
         slope = tuple((b - a) / (SECOND_IMGSZ - TRACE_IMGSZ) for a, b in zip(low, large[name], strict=True))
@@ -259,180 +249,153 @@ def _feature_maps(traced: nn.Module) -> dict[str, FeatureMap]:
 
 
 @torch.no_grad()
-def _output_sizes(traced: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
-    """Height and width of each convolution's output, by the original's names."""
+def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
+    """Height and width of the map that tells each convolution's costs."""
     sizes: dict[str, tuple[int, int]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _module, _inputs, output: sizes.__setitem__(name, (output.shape[-2], output.shape[-1]))
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            seen = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+            sizes[name] = (seen.shape[-2], seen.shape[-1])
+
+        return hook
 
     hooks = [
-        module.register_forward_hook(note(_original_place(name, None)[0]))
-        for name, module in traced.named_modules()
-        if isinstance(module, nn.Conv2d)
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules()
+        if isinstance(module, Convolution)
     ]
-    traced(_blank_image(traced, imgsz))
+    _run(model, _blank_image(model, imgsz))
     for hook in hooks:
         hook.remove()
     return sizes
 
 
-def _check_blocks(model: DetectionModel) -> None:
-    for index, block in enumerate(model.model):
-        # A repeated block stands in a Sequential.
-        for part in block if isinstance(block, nn.Sequential) else [block]:
-            if type(part) not in TRACEABLE_BLOCKS:
-                known = ", ".join(each.__name__ for each in TRACEABLE_BLOCKS)
-                raise ModelError(
-                    f"Block {index} of this model is a {type(part).__name__}, which cannot be pruned yet; "
-                    f"models of these blocks can: {known}."
-                )
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module):
-            raise ModelError(
-                f"Layer {name} of this model is a convolution in {module.groups} groups, which cannot be pruned yet; "
-                f"plain and depthwise convolutions can."
-            )
+# Groups
 
 
-def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether each output channel reads one input channel of its own."""
-    return conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+def _groups(channels: ChannelTracer, twin: nn.Module) -> tuple[list[ChannelGroup], dict[int, int]]:
+    """Channels that run through the same layers, and in the same parts of what is split, are one group.
+
+    Returns:
+        The groups, and for each class of items (see `ChannelTracer.classes`) the index of its group.
+    """
+    classes = {place: channels.classes(items) for place, items in channels.members.items()}
+    marks: dict[int, list[Any]] = {}
+    for place, found in classes.items():
+        for each in found.tolist():
+            marks.setdefault(each, []).append(place)
+    for number, parts in enumerate(channels.parted):
+        for part, items in enumerate(parts):
+            for each in channels.classes(items).tolist():
+                marks.setdefault(each, []).append((number, part))
+    reasons = channels.reasons()
+    alike: dict[Any, list[int]] = {}
+    for each, mark in sorted(marks.items()):
+        alike.setdefault((tuple(mark), reasons.get(each)), []).append(each)
+    groups: list[ChannelGroup] = []
+    owner: dict[int, int] = {}
+    for (mark, reason), members in alike.items():
+        places = {place: classes[place] for place in dict.fromkeys(mark) if place in classes}
+        # What no layer gives is the image, or comes out of a block that is not known.
+        if any(side == "out" for _, side in places):
+            owner |= dict.fromkeys(members, len(groups))
+            groups.append(_group(members, reason, places, twin))
+    return groups, owner
 
 
-def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """A detector's convolutions with their names, but for the one that decodes boxes, whose weights are fixed."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and not isinstance(model.get_submodule(name.rpartition(".")[0]), DFL):
-            yield name, module
-
-
-def _locked_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Convolutions whose outputs must stay, with the reason."""
-    for name, module in model.named_modules():
-        if isinstance(module, Attention):
-            for part, layer in module.named_modules():
-                if isinstance(layer, nn.Conv2d):
-                    yield f"{name}.{part}", RESIDUAL_WIDTH
-        if isinstance(module, Detect):
-            finals = {layer for branches in head_branches(module) for layer in _last_layers(branches)}
-            for part, layer in module.named_modules():
-                if layer in finals:
-                    yield f"{name}.{part}", "the outputs of the head"
-
-
-def _last_layers(branches: nn.ModuleList) -> list[nn.Module]:
-    return [list(branch.children())[-1] for branch in branches]
-
-
-def _to_group(
-    couplings: tp.dependency.Group, graph: tp.DependencyGraph, names: dict[nn.Module, str], reasons: dict[str, str]
+def _group(
+    of_group: list[int], reason: str | None, places: dict[tuple[str, Side], Indices], twin: nn.Module
 ) -> ChannelGroup:
-    members, locked = [], None
-    for (dependency, positions), item in zip(couplings, couplings.items, strict=True):
-        module = dependency.target.module
-        if not isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-            continue
-        gives = graph.is_out_channel_pruning_fn(dependency.handler)
-        if not gives and names[module].endswith(".second.0"):
-            continue  # reads what the first half reads; folded, they are one layer
-        if gives and names[module] in reasons:
-            locked = reasons[names[module]]
-        layer, offset = _original_place(names[module], module if gives else None)
+    members = []
+    for (layer, side), classes in places.items():
+        positions = np.flatnonzero(np.isin(classes, of_group))
         members.append(
-            Member(
-                layer=layer,
-                side="out" if gives else "in",
-                positions=np.asarray(positions, dtype=np.int64) + offset,
-                channels=np.asarray(item.root_idxs, dtype=np.int64),
-            )
+            Member(layer=layer, side=side, positions=positions, channels=np.searchsorted(of_group, classes[positions]))
         )
-    root = couplings[0]
     return ChannelGroup(
-        name=_original_place(names[root.dep.target.module], None)[0],
-        width=len(root.idxs),
+        name=_name(members, twin),
+        width=len(of_group),
         members=tuple(members),
-        locked=locked,
-        couplings=couplings,
+        locked=reason or (ONLY_CHANNEL if len(of_group) == 1 else None),
+        couplings=_couplings(members, len(of_group), twin),
     )
 
 
-def _original_place(name: str, half_module: nn.Conv2d | nn.BatchNorm2d | None) -> tuple[str, int]:
-    """A layer of the traced copy as (layer of the original, first channel there)."""
-    for half, part in enumerate(("first", "second")):
-        for number, child in enumerate(("conv", "bn")):
-            suffix = f".{part}.{number}"
-            if name.endswith(suffix):
-                width = 0 if half_module is None else _width(half_module)
-                return f"{name.removesuffix(suffix)}.{child}", half * width
-    return name, 0
+def _name(members: list[Member], twin: nn.Module) -> str:
+    """The first convolution that gives the channels, if possible one that gives no others."""
+    giving = [
+        (member, layer)
+        for member in members
+        if member.side == "out" and isinstance(layer := twin.get_submodule(member.layer), Convolution)
+    ]
+    alone = [member.layer for member, layer in giving if len(member.positions) == layer.out_channels]
+    return [*alone, *(member.layer for member, _ in giving)][0]
 
 
-def _width(module: nn.Conv2d | nn.BatchNorm2d) -> int:
-    return module.out_channels if isinstance(module, nn.Conv2d) else module.num_features
-
-
-def _half_roots(couplings: tp.dependency.Group, names: dict[nn.Module, str]) -> Iterator[str]:
-    """Names of the unfolded half convolutions whose outputs the group holds."""
-    for dependency, _ in couplings:
-        name = names.get(dependency.target.module, "")
-        if name.endswith((".first.0", ".second.0")) and dependency.handler == tp.prune_conv_out_channels:
-            yield name
-
-
-def _pairs(halves: dict[str, int]) -> Iterator[tuple[int, ...]]:
-    """The groups of both halves of each chunked convolution."""
-    for name, index in halves.items():
-        if name.endswith(".first.0"):
-            yield tuple(sorted((index, halves[name.removesuffix(".first.0") + ".second.0"])))
-
-
-def _attention_groups(
-    attention: Attention, graph: tp.DependencyGraph, names: dict[nn.Module, str]
-) -> Iterator[ChannelGroup]:
-    """What `qkv` gives: for each head its queries with the keys that they are multiplied with, then all values.
-
-    Each head may keep other channels, but `view` wants equally many of each.
-    """
-    keys, heads = attention.key_dim, attention.num_heads
-    positions = np.arange(attention.qkv.conv.out_channels).reshape(heads, -1)
-    for head in positions:
-        yield _to_group(_couplings(attention.qkv, head[:keys], head[keys : 2 * keys]), graph, names, {})
-    values = _to_group(_couplings(attention.qkv, positions[:, 2 * keys :].flatten()), graph, names, {})
-    yield replace(values, locked=RESIDUAL_WIDTH)
-
-
-def _couplings(conv: Conv, *places: Indices) -> tp.dependency.Group:
-    """torch-pruning's group of channels each of which stands at several places of one convolution's output."""
+def _couplings(members: list[Member], width: int, twin: nn.Module) -> tp.dependency.Group:
+    """The members as torch-pruning's importance measures read them: each place of a channel on a line of its own."""
     group = tp.dependency.Group()
-    for layer, remove in ((conv.conv, tp.prune_conv_out_channels), (conv.bn, tp.prune_batchnorm_out_channels)):
-        node = tp.dependency.Node(layer, None)
-        for positions in places:
-            group.add_dep(tp.dependency.Dependency(remove, remove, node, node), positions.tolist())
-            group[-1].root_idxs = list(range(len(positions)))
+    for member in members:
+        layer = twin.get_submodule(member.layer)
+        node, remove = tp.dependency.Node(layer, None), _removal(layer, member.side)
+        order = np.argsort(member.channels, kind="stable").reshape(width, -1)
+        for column in order.T:
+            group.add_dep(tp.dependency.Dependency(remove, remove, node, node), member.positions[column].tolist())
+            group[-1].root_idxs = list(range(width))
     return group
 
 
-def _lock_tied(groups: list[ChannelGroup], ties: list[tuple[int, ...]]) -> list[ChannelGroup]:
-    """The groups, each locked where one that it is tied to is."""
-    locked = list(groups)
-    for tie in ties:
-        reason = next((groups[index].locked for index in tie if groups[index].locked), None)
-        for index in tie:
-            locked[index] = replace(groups[index], locked=reason)
-    return locked
+def _removal(layer: nn.Module, side: Side) -> Any:
+    if isinstance(layer, nn.BatchNorm2d):
+        return tp.prune_batchnorm_out_channels
+    if isinstance(layer, nn.Conv2d) and is_depthwise(layer):
+        return tp.prune_depthwise_conv_out_channels
+    return tp.prune_conv_out_channels if side == "out" else tp.prune_conv_in_channels
 
 
-def _check_coverage(model: DetectionModel, groups: list[ChannelGroup]) -> None:
-    """Every channel on either side of every traced layer stands in exactly one group, or none of that side does."""
-    covered: dict[tuple[str, Side], list[Indices]] = {}
-    for group in groups:
-        for member in group.members:
-            covered.setdefault((member.layer, member.side), []).append(member.positions)
-    for (name, side), positions in covered.items():
-        layer = model.get_submodule(name)
-        width = layer.in_channels if side == "in" else _width(layer)
-        if not np.array_equal(np.sort(np.concatenate(positions)), np.arange(width)):
-            raise ModelError(
-                f"The channels of layer {name} cannot be followed through this model; it cannot be pruned."
-            )
+# Ties
+
+
+def _tied(
+    channels: ChannelTracer, groups: list[ChannelGroup], owner: dict[int, int]
+) -> tuple[tuple[ChannelGroup, ...], tuple[tuple[int, ...], ...]]:
+    """Which groups must keep equally many channels, since a block wants equal parts; and the groups, each locked where
+    one that it is tied to is, or where parts are made of more than a tie can tell."""
+    one_with = list(range(len(groups)))
+    locked: dict[int, str] = {index: group.locked for index, group in enumerate(groups) if group.locked}
+
+    def root(index: int) -> int:
+        return index if one_with[index] == index else root(one_with[index])
+
+    for parts in channels.parted:
+        runs = [_runs(channels.classes(part).tolist(), owner) for part in parts]
+        if _can_be_tied(runs, groups):
+            for tie in zip(*runs, strict=True):
+                for (index, _), (other, _) in pairwise(tie):
+                    assert index is not None
+                    assert other is not None
+                    one_with[root(other)] = root(index)
+        else:
+            for index in (index for run in runs for index, _ in run if index is not None):
+                locked.setdefault(index, UNEQUAL_PARTS)
+    ties: dict[int, list[int]] = {}
+    for index in range(len(groups)):
+        ties.setdefault(root(index), []).append(index)
+    for tied in ties.values():
+        reason = next((locked[index] for index in tied if index in locked), None)
+        for index in tied:
+            groups[index] = replace(groups[index], locked=reason)
+    return tuple(groups), tuple(sorted(tuple(tied) for tied in ties.values()))
+
+
+def _runs(classes: list[int], owner: dict[int, int]) -> list[tuple[int | None, int]]:
+    """The groups that stand one after the other in a part, each with its number of channels there."""
+    owners = (owner.get(each) for each in classes)
+    return [(index, len(list(run))) for index, run in groupby(owners)]
+
+
+def _can_be_tied(runs: list[list[tuple[int | None, int]]], groups: list[ChannelGroup]) -> bool:
+    """Whether the parts are whole groups of equal widths in the same order."""
+    whole = all(index is not None and count == groups[index].width for run in runs for index, count in run)
+    return whole and len({tuple(count for _, count in run) for run in runs}) == 1

@@ -59,12 +59,14 @@ def heatmap(layers_of: Mapping[int, tuple[LayerRow, ...]]) -> Heatmap:
 
 def _hover(level: int, row: LayerRow) -> str:
     change = formats.change(row.channels_before, row.channels_after)
+    kept = [] if row.locked is None else [f"all channels stay: {row.locked}"]
     return "<br>".join(
         (
             f"<b>{row.name}</b> ({row.type}), level {level}",
             f"channels {row.channels_before} → {row.channels_after} ({change})",
             f"GFLOPs {row.gflops_before:.4f} → {row.gflops_after:.4f}",
             f"parameters {row.params_before:,} → {row.params_after:,}",
+            *kept,
         )
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 from ultralytics import YOLO
-from ultralytics.nn.modules import Attention, C2f
+from ultralytics.nn.modules import C2PSA, Attention, C2f, Conv
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -26,9 +27,10 @@ from benchmarks.peers import (
     narrower,
     torch_pruning_as_used,
 )
+from benchmarks.unfolded import make_traceable
 from compression.checkpoint import write_checkpoint
 from compression.errors import SpecError
-from compression.trace import TRACE_IMGSZ, make_traceable, trace
+from compression.trace import TRACE_IMGSZ, trace
 from tests.compression.models import DETECT, FAMILIES, IMGSZ, equal, original, outputs, randomised
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -79,6 +81,45 @@ def n_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+# The copy that other tools can trace
+
+
+def unfolded(model: DetectionModel) -> Iterator[tuple[Conv, Any]]:
+    """Each `cv1` that is chunked, and the two halves that stand for it."""
+    halves = dict(make_traceable(model).named_modules())
+    for name, module in model.named_modules():
+        if isinstance(module, C2f | C2PSA):
+            yield module.cv1, halves[f"{name}.cv1"]
+
+
+@families
+def test_unfolding_is_exact(name: str) -> None:
+    model = copy.deepcopy(original(name))
+    for cv1, _ in unfolded(model):
+        # Whole numbers add up exactly in any order, so that a kernel of another width cannot differ.
+        cv1.conv.weight.data = (100 * cv1.conv.weight.data).round()
+    pairs = list(unfolded(model))
+    assert len(pairs) >= 8
+    with torch.no_grad():
+        for cv1, halves in pairs:
+            x = torch.randint(-9, 10, (2, cv1.conv.in_channels, 8, 8)).float()
+            first, second = cv1(x).chunk(2, 1)
+            assert torch.equal(halves.first(x), first)
+            assert torch.equal(halves.second(x), second)
+            assert first.std() > 0
+
+
+def test_stand_ins_compute_what_the_blocks_do() -> None:
+    # Without attention every stand-in is exact, so that the copy gives the raw outputs of the head's branches.
+    model = original("yolov8n")
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        raw = model(image)[1]
+        branches = [branch.flatten(2) for branch in make_traceable(model)(image)]
+    torch.testing.assert_close(torch.cat(branches[:3], 2), raw["boxes"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.cat(branches[3:], 2), raw["scores"], rtol=1e-4, atol=1e-5)
+
+
 # torch-pruning
 
 
@@ -100,6 +141,14 @@ def pruned_by_torch_pruning(model: DetectionModel, ratio: float, round_to: int |
     traceable = make_traceable(model)
     image = torch.zeros(1, 3, TRACE_IMGSZ, TRACE_IMGSZ)
     graph = tp.DependencyGraph().build_dependency(traceable, image, verbose=False)
+    names = {module: name for name, module in traceable.named_modules()}
+    locked = {
+        member.layer
+        for group in trace(model).groups
+        if group.locked
+        for member in group.members
+        if member.side == "out"
+    }
     roots = [group[0].dep.target.module for group in graph.get_all_groups(root_module_types=[nn.Conv2d])]
     pruner = tp.pruner.MagnitudePruner(
         traceable,
@@ -107,11 +156,15 @@ def pruned_by_torch_pruning(model: DetectionModel, ratio: float, round_to: int |
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=ratio,
         round_to=round_to,
-        # Behind its own groups stand those of queries and keys, which it does not find.
-        ignored_layers=[root for root, group in zip(roots, trace(model).groups, strict=False) if group.locked],
+        ignored_layers=[root for root in roots if _place(names[root]) in locked],
     )
     pruner.step()
     return traceable
+
+
+def _place(name: str) -> str:
+    """The layer of the original that a layer of the traceable copy is, or is a half of."""
+    return name.replace(".first.0", ".conv").replace(".second.0", ".conv")
 
 
 @families

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -74,7 +75,8 @@ def build(*blocks: list[Any], head: list[Any] = DETECT, **keys: Any) -> Detectio
 @torch.no_grad()
 def outputs(model: DetectionModel, imgsz: int = IMGSZ) -> list[Tensor]:
     """Raw boxes and class scores of every head, on the same random image each time."""
-    image = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(1))
+    n_channels = model.yaml.get("channels", 3)
+    image = torch.rand(1, n_channels, imgsz, imgsz, generator=torch.Generator().manual_seed(1))
     raw = model(image)[1]
     return [head[part] for head in ([raw] if "boxes" in raw else raw.values()) for part in ("boxes", "scores")]
 
@@ -82,3 +84,15 @@ def outputs(model: DetectionModel, imgsz: int = IMGSZ) -> list[Tensor]:
 def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
     """Whether two lists of tensors are the same, bit by bit."""
     return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def thin(config: dict[str, Any], by: int = 4) -> dict[str, Any]:
+    """An architecture with the same blocks and a part of the channels, for families without a small scale."""
+
+    def narrower(value: Any) -> Any:
+        if isinstance(value, list):
+            return [narrower(each) for each in value]
+        return value // by if isinstance(value, int) and value >= 16 else value
+
+    rows = {part: [[*row[:3], narrower(row[3])] for row in config[part]] for part in ("backbone", "head")}
+    return copy.deepcopy(config) | rows

@@ -93,11 +93,12 @@ def test_failed_writing_leaves_the_old_file(old: bytes | None, file: Path, monke
     if old:
         file.write_bytes(old)
 
-    def fill_the_disk(content: Any, draft: Path) -> None:
-        draft.write_bytes(b"half")
+    def fill_the_disk(draft: Path, _content: bytes) -> None:
+        with draft.open("wb") as stream:
+            stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fill_the_disk)
+    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(build_with_args(), file, {})
     assert (file.read_bytes() if file.exists() else None) == old

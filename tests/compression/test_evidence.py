@@ -16,8 +16,9 @@ from ultralytics.utils.loss import v8DetectionLoss
 
 from compression import evidence
 from compression.calibration import Calibration
+from compression.channels import is_depthwise
 from compression.evidence import Moments, mean_gradients, moments
-from compression.trace import convolutions, is_depthwise
+from compression.trace import convolutions
 from tests.compression.images import noise
 from tests.compression.models import build, equal, original, randomised
 

@@ -20,11 +20,12 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
 
 from compression import recovery
+from compression.channels import Indices, is_depthwise
 from compression.checkpoint import write_checkpoint
 from compression.planner import Planner
 from compression.recovery import RIDGE, recover, reestimate_batchnorm
 from compression.surgery import apply_plan, kept_outputs
-from compression.trace import Indices, convolutions, is_depthwise
+from compression.trace import convolutions
 from tests.compression.images import noise
 from tests.compression.models import (
     DEEP,

@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.levels import target_of
 from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
 from compression.spec import Target
-from compression.surgery import apply_plan, kept_outputs
+from compression.surgery import apply_plan, kept_outputs, without_channels
 from compression.trace import Trace, convolutions
 from tests.compression.models import (
     DEEP,
@@ -32,26 +32,6 @@ from tests.compression.models import (
 
 families = pytest.mark.parametrize("name", FAMILIES)
 cuts = pytest.mark.parametrize("target", [LEVEL_5, DEEP], ids=["level 5", "deep"])
-
-
-def without_channels(model: DetectionModel, found: Trace, cut: PruningPlan) -> DetectionModel:
-    """A copy as wide as before, in which the channels that a plan removes are zero wherever they come from."""
-    silenced = copy.deepcopy(model)
-    for group, kept in zip(found.groups, cut.kept, strict=True):
-        for member in group.members:
-            if member.side == "out":
-                gone = torch.from_numpy(member.positions[~np.isin(member.channels, kept)])
-                layer = silenced.get_submodule(member.layer)
-                silence_(layer, gone)
-    return silenced
-
-
-@torch.no_grad()
-def silence_(layer: nn.Module, positions: torch.Tensor) -> None:
-    for name in ("weight", "bias", "running_mean"):
-        values = getattr(layer, name, None)
-        if values is not None:
-            values[positions] = 0
 
 
 def check_against_silenced(model: DetectionModel, found: Trace, cut: PruningPlan, narrow: DetectionModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from cache.record import LayerRow
@@ -33,6 +34,13 @@ def test_levels_by_layers() -> None:
         "parameters 1,440 → 720",
     ]
     assert data.blocks == ((0, "0"), (1, "1"))
+
+
+def test_what_stays_says_why() -> None:
+    stays = replace(_layer("model.1.cv1", 16), locked="the outputs of the head")
+    data = heatmap({1: (_layer("model.0.conv", 8), stays)})
+    assert "stay" not in data.hover[0][0]
+    assert data.hover[0][1].endswith("<br>all channels stay: the outputs of the head")
 
 
 def test_an_axis_names_no_more_blocks_than_it_has_room_for() -> None:
