@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 	$(IN_VENV) -m streamlit run app.py
 
 test: $(VENV)/.installed-dev
-	$(IN_VENV) -m pytest --numprocesses 2 --dist loadfile
+	$(IN_VENV) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(IN_VENV) -m ruff check

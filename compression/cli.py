@@ -332,7 +332,7 @@ def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
     kept = (options.keep_gflops, options.keep_latency, options.keep_params)
     custom = any(part is not None for part in kept)
     if custom == (options.level is not None):
-        raise SpecError("Give either --level, or --keep-gflops or --keep-latency, --keep-params, or both.")
+        raise SpecError("Give either --level, or what to keep: --keep-gflops or --keep-latency, --keep-params.")
     if custom:
         return {
             None: Target(

@@ -23,6 +23,15 @@ os.environ["YOLO_CONFIG_DIR"] = str(_CONFIG)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Files of minutes begin first, the longest in front, so that no process is left alone with one of them at the end.
+LONGEST = (
+    *("compression/test_ray.py", "compression/test_pipeline.py", "compression/test_faults.py"),
+    *("compression/test_worker.py", "browser/test_explore.py", "cache/test_load.py", "compression/test_shared_run.py"),
+    *("browser/test_runs.py", "compression/test_latency.py", "compression/test_finetune.py", "browser/test_bring.py"),
+    *("compression/test_families.py", "compression/test_cli.py"),
+)
+
+
 def _place_font() -> None:
     """Give Ultralytics a font under the name it would otherwise download."""
     from matplotlib import get_data_path
@@ -31,6 +40,12 @@ def _place_font() -> None:
     folder.mkdir()
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
         shutil.copy(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", folder / name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    order = {here / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

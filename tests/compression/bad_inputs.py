@@ -559,7 +559,10 @@ def bad_numbers() -> Iterator[BadInput]:
             says=f"Level {shown} does not exist",
             remedy=levels,
         )
-    either, part = "Give either --level, or --keep-gflops and --keep-params", "give a part from 0.2 to 1"
+    either, part = (
+        "Give either --level, or what to keep: --keep-gflops or --keep-latency, --keep-params",
+        "give a part from 0.2 to 1",
+    )
     gflops, params = ("plan", "yolo26n.yaml", "--keep-gflops"), ("plan", "yolo26n.yaml", "--keep-params")
     small = ("--imgsz", "64")
     stride = "is no multiple of this model's stride 32"

@@ -27,6 +27,8 @@ from compression.rounds import NOT_BETTER
 from compression.spec import WITHOUT_IMAGES, CutMethod, Target
 
 SMALL: Any = {"epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu"}
+# For what does not depend on how channels are chosen.
+PLAIN: Any = {**SMALL, "method": WITHOUT_IMAGES}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ class TestCompress:
 
         monkeypatch.setattr("compression.rounds.fine_tune", fail)
         with pytest.raises(RuntimeError):
-            compress(str(trained_model), str(tiny_shapes), level=2, **SMALL)
+            compress(str(trained_model), str(tiny_shapes), level=2, **PLAIN)
         (run,) = Store().queue.runs()
         assert (run.state, run.message) == ("failed", "RuntimeError: no space left")
         assert [record.level for record in Store().records(model="mine")] == [0]
@@ -188,14 +190,14 @@ class TestMethods:
         assert [file.name for file in run_folder(record.key).iterdir()] == ["mine-gflops60-params60.pt"]
 
     def test_distillation_leaves_the_student_only(self, trained_model: Path, tiny_shapes: Path) -> None:
-        outcome = compress(str(trained_model), str(tiny_shapes), level=5, recipe="distill", **SMALL)
+        outcome = compress(str(trained_model), str(tiny_shapes), level=5, recipe="distill", **PLAIN)
         assert outcome.record.curve[0].losses["train/dis_loss"] > 0
         assert outcome.checkpoint is not None
         module, _ = read_checkpoint(outcome.checkpoint)
         assert sum(parameter.numel() for parameter in module.parameters()) == outcome.record.costs.params
 
     def test_an_architecture_is_trained_without_a_teacher(self, tiny_shapes: Path) -> None:
-        outcome = compress("yolo26n.yaml", str(tiny_shapes), level=5, recipe="distill", **SMALL)
+        outcome = compress("yolo26n.yaml", str(tiny_shapes), level=5, recipe="distill", **PLAIN)
         assert "train/dis_loss" in outcome.record.curve[0].losses
         trained = next(record for record in Store().records(model="yolo26n") if record.curve and record.level == 0)
         assert trained.spec is not None
@@ -270,27 +272,27 @@ class TestClasses:
         assert compress(str(trained_model), str(tiny_shapes), level=1, **options).record == first.record
 
     def test_architecture_is_built_for_the_subset(self, tiny_shapes: Path) -> None:
-        outcome = compress("yolo26n.yaml", str(tiny_shapes), level=0, classes="0,1", **SMALL)
+        outcome = compress("yolo26n.yaml", str(tiny_shapes), level=0, classes="0,1", **PLAIN)
         assert outcome.checkpoint is not None
         assert len(read_checkpoint(outcome.checkpoint)[0].names) == 2
 
 
 class TestUntrainedModels:
     def test_architecture_is_trained_first_and_only_once(self, tiny_shapes: Path) -> None:
-        first = compress("yolo26n.yaml", str(tiny_shapes), level=5, **SMALL)
+        first = compress("yolo26n.yaml", str(tiny_shapes), level=5, **PLAIN)
         assert "training the original" in first.record.seconds
-        second = compress("yolo26n.yaml", str(tiny_shapes), level=4, **SMALL)
+        second = compress("yolo26n.yaml", str(tiny_shapes), level=4, **PLAIN)
         assert "training the original" not in second.record.seconds
         assert first.record.spec is not None
         assert second.record.spec is not None
         assert first.record.spec.weights_sha256 == second.record.spec.weights_sha256
         assert first.record.metrics_original == second.record.metrics_original
-        assert compress("yolo26n.yaml", str(tiny_shapes), level=5, **SMALL).cached
+        assert compress("yolo26n.yaml", str(tiny_shapes), level=5, **PLAIN).cached
 
     def test_model_of_other_classes_gets_the_data_sets(self, tmp_path: Path, tiny_shapes: Path) -> None:
         file = tmp_path / "coco.pt"
         write_checkpoint(open_detector("yolo11n.yaml").module, file, {})
-        outcome = compress(str(file), str(tiny_shapes), level=5, **SMALL)
+        outcome = compress(str(file), str(tiny_shapes), level=5, **PLAIN)
         assert outcome.checkpoint is not None
         module, _ = read_checkpoint(outcome.checkpoint)
         assert list(module.names.values())[:2] == ["disc", "striped disc"]
@@ -299,7 +301,7 @@ class TestUntrainedModels:
     def test_compressed_model_is_not_rebuilt_for_other_classes(self, tmp_path: Path, tiny_shapes: Path) -> None:
         prune("yolo26n.yaml", out=tmp_path / "cut.pt", level=5, imgsz=64)
         with pytest.raises(ModelError, match="compressed for 80 classes and the data set has 10"):
-            compress(str(tmp_path / "cut.pt"), str(tiny_shapes), level=1, **SMALL)
+            compress(str(tmp_path / "cut.pt"), str(tiny_shapes), level=1, **PLAIN)
 
 
 class TestResume:
