@@ -21,13 +21,13 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from compression.alignment import alignment_for
 from compression.backends import Setting, why_not_here
+from compression.commands import stdout_for_results
 from compression.cut import prune
 from compression.dataset import Dataset, open_dataset
 from compression.jobs.local import write_progress
@@ -148,8 +148,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=get_args(PrecisionName))
     arguments = parser.parse_args()
     found = []
-    # Ultralytics tells of each export.
-    with tempfile.TemporaryDirectory() as name, redirect_stdout(sys.stderr):
+    with tempfile.TemporaryDirectory() as name, stdout_for_results() as results:
         os.environ["TRIMBOARD_HOME"] = name
         asked = [float(part) for part in arguments.keep_latency.split(",") if part]
         steps = [] if asked else [int(step) for step in arguments.align.split(",")]
@@ -164,8 +163,8 @@ def main() -> None:
                 found += [met(arguments.model, backend, part, arguments.imgsz, Path(name)) for part in asked]
             else:
                 found += compared(arguments.model, backend, cuts, arguments.imgsz, arguments.precision, dataset)
-    json.dump(found, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+        json.dump(found, results, indent=1)
+        results.write("\n")
 
 
 if __name__ == "__main__":

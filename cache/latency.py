@@ -51,6 +51,11 @@ class LatencySpec:
     reference_imgsz: int | None = None
 
     @property
+    def is_against_its_like(self) -> bool:
+        """Whether the reference, where there is one, ran in the same precision at the same image size."""
+        return self.reference_precision is None and self.reference_imgsz is None
+
+    @property
     def key(self) -> str:
         """Sha256 of all of it."""
         decisive = {"version": LATENCY_VERSION, **asdict(self)}

@@ -18,6 +18,7 @@ from cache.spread import Spread, pooled
 from cache.timings import Setting, Times
 from compression.levels import ORIGINAL
 from compression.models import CATALOG
+from compression.spec import LatencyTarget
 
 DEPLOYED = Axis(name="deployed GFLOPs", form="{:.3g} deployed GFLOPs")
 TRAINING = Axis(name="GFLOPs of the training graph", form="{:.3g} GFLOPs of the training graph")
@@ -132,11 +133,11 @@ def gflops_of(costs: Costs) -> dict[Axis, float]:
     return {axis: cost for axis, cost in known.items() if cost is not None}
 
 
-def by_cut(same_conditions: Sequence[Series]) -> dict[str, list[RunRecord]]:
-    """What was cut, one record a seed, by how far it was cut, in words."""
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
+def by_cut(same_conditions: Sequence[Series]) -> dict[tuple[str, LatencyTarget | None], list[RunRecord]]:
+    """What was cut, one record a seed, by how far it was cut, in words; equal times of two machines are two cuts."""
+    groups: dict[tuple[str, LatencyTarget | None], list[RunRecord]] = defaultdict(list)
     for record in (record for series in same_conditions for record in series.compressed):
         if record.spec is not None and not is_uncut(record):
-            groups[cut_in_words(record.spec)].append(record)
+            groups[cut_in_words(record.spec), record.spec.target.latency].append(record)
     # The mildest cut first.
     return dict(sorted(groups.items(), key=lambda item: -(item[1][0].costs.gflops or 0)))

@@ -114,10 +114,12 @@ def method_label(spec: RunSpec) -> str:
 
 
 def cut_in_words(spec: RunSpec) -> str:
-    """How far a run cuts, within a sentence: "level 3", "40% of the GFLOPs"."""
+    """How far a run cuts, within a sentence: "level 3", "40% of the GFLOPs", "70% of the latency on onnx, 1 thread"."""
     if spec.level is not None:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
-    return " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
+    kept = " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
+    on = spec.target.latency
+    return f"{kept} on {on.backend}, {on.threads} thread{'s' * (on.threads != 1)}" if on else kept
 
 
 def _spec(record: RunRecord) -> RunSpec:

@@ -75,9 +75,10 @@ def times_of(latencies: Iterable[LatencyRecord], originals: Collection[str], *, 
     found: Times = {}
     for record in sorted(latencies, key=lambda record: record.created):
         spec = record.spec
-        alike = (spec.imgsz, spec.head) == (imgsz, head)
+        # Accuracies of results are those of full precision.
+        alike = (spec.imgsz, spec.head, spec.precision) == (imgsz, head, "fp32")
         # A ratio to the original in another precision or size is none of the levels'.
-        alike &= spec.reference_precision is None and spec.reference_imgsz is None
+        alike &= spec.is_against_its_like
         if alike and spec.reference_sha256 in originals and record.ratio is not None:
             found.setdefault(setting_of(spec), {})[spec.weights_sha256] = record
     newest = {setting: max(record.created for record in own.values()) for setting, own in found.items()}

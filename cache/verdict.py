@@ -102,7 +102,7 @@ def verdicts_of(
     """
     rivals = rivals_of(same_conditions, on_same_data, times)
     cuts = by_cut(same_conditions)
-    found = [_measured(cut, records, rivals, same_conditions[0], times) for cut, records in cuts.items()]
+    found = [_measured(cut, records, rivals, same_conditions[0], times) for (cut, _), records in cuts.items()]
     known = {verdict.level for verdict in found}
     found += [
         _prospect(level, costs, rivals, same_conditions[0])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from ultralytics.nn.autobackend import AutoBackend
 
-from compression.detector import read_checkpoint
+from compression.detector import n_channels, read_checkpoint
 from compression.environment import package_version, processor
 from compression.errors import SpecError
 from compression.spec import BackendName, FormatName, HeadName, PrecisionName
@@ -166,9 +166,9 @@ def open_pass(place: Path, setting: Setting) -> Pass:
     return _OPENERS[setting.backend](place, setting)
 
 
-def _images(setting: Setting, dtype: type[np.float32] | type[np.float16]) -> Images:
-    """[B, 3, H, W] in [0, 1]."""
-    shape = (setting.batch, 3, setting.imgsz, setting.imgsz)
+def _images(setting: Setting, dtype: type[np.float32] | type[np.float16], channels: int) -> Images:
+    """[B, channels, H, W] in [0, 1]."""
+    shape = (setting.batch, channels, setting.imgsz, setting.imgsz)
     return np.random.default_rng(_SEED).random(shape, dtype=np.float32).astype(dtype)
 
 
@@ -185,8 +185,8 @@ def torch_runner(place: Path, setting: Setting) -> tuple[nn.Module, Pass]:
     model = read_checkpoint(place)[0]
     run = _auto_backend(model, setting, torch.device("cuda:0" if on_gpu else "cpu"))
     if on_gpu:
-        return model, _on_gpu(run, setting)
-    images = torch.from_numpy(_images(setting, np.float32))
+        return model, _on_gpu(run, setting, n_channels(model))
+    images = torch.from_numpy(_images(setting, np.float32, n_channels(model)))
     return model, lambda: run(images)
 
 
@@ -195,17 +195,19 @@ def _open_torch(place: Path, setting: Setting) -> Pass:
 
 
 def _open_tensorrt(place: Path, setting: Setting) -> Pass:
-    return _on_gpu(_auto_backend(place, setting, torch.device("cuda:0")), setting)
+    run = _auto_backend(place, setting, torch.device("cuda:0"))
+    # Ultralytics' exports of other than colour images say so.
+    return _on_gpu(run, setting, getattr(run, "channels", 3))
 
 
-def _auto_backend(model: Any, setting: Setting, device: torch.device) -> Callable[[torch.Tensor], object]:
+def _auto_backend(model: Any, setting: Setting, device: torch.device) -> AutoBackend:
     fp16 = setting.precision == "fp16" and BACKENDS[setting.backend].format is None
     return AutoBackend(model, device=device, fp16=fp16, verbose=False, end2end=setting.head == "e2e")
 
 
-def _on_gpu(run: Callable[[torch.Tensor], object], setting: Setting) -> Pass:
+def _on_gpu(run: AutoBackend, setting: Setting, channels: int) -> Pass:
     dtype = np.float16 if setting.precision == "fp16" and BACKENDS[setting.backend].format is None else np.float32
-    images = torch.from_numpy(_images(setting, dtype)).to("cuda:0")
+    images = torch.from_numpy(_images(setting, dtype, channels)).to("cuda:0")
 
     def once() -> None:
         run(images)
@@ -230,7 +232,8 @@ def onnx_session(place: Path, setting: Setting, profile: Path | None = None) -> 
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     session = onnxruntime.InferenceSession(str(place), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
-    return session, {entry.name: _images(setting, np.float16 if entry.type == "tensor(float16)" else np.float32)}
+    dtype = np.float16 if entry.type == "tensor(float16)" else np.float32
+    return session, {entry.name: _images(setting, dtype, entry.shape[1])}
 
 
 def _open_onnx(place: Path, setting: Setting) -> Pass:
@@ -260,8 +263,8 @@ def compile_openvino(place: Path, setting: Setting, *, profile: bool = False) ->
 
 def openvino_request(place: Path, setting: Setting, *, profile: bool = False) -> tuple[Any, dict[int, Images]]:
     """A request of OpenVINO and what to feed it with; see `compile_openvino`."""
-    request = compile_openvino(place, setting, profile=profile).create_infer_request()
-    return request, {0: _images(setting, np.float32)}
+    compiled = compile_openvino(place, setting, profile=profile)
+    return compiled.create_infer_request(), {0: _images(setting, np.float32, compiled.inputs[0].shape[1])}
 
 
 def _open_openvino(place: Path, setting: Setting) -> Pass:

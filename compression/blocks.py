@@ -103,15 +103,15 @@ def load_own_blocks() -> None:
     """Import the modules of the user's that register blocks.
 
     Raises:
-        SpecError: there is no such module.
+        SpecError: there is no such module, or it fails.
     """
     for name in filter(None, (part.strip() for part in os.environ.get(BLOCKS_VARIABLE, "").split(","))):
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except Exception as error:  # a module of the user's raises whatever it runs into
             raise SpecError(
                 f"The module {name!r} that {BLOCKS_VARIABLE} names cannot be imported ({error}); "
-                f"check its name and that it is on the Python path."
+                f"check its name and code, and that it is on the Python path."
             ) from error
 
 

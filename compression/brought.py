@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -116,7 +117,7 @@ def add(file: str, *, name: str = "") -> Brought:
         ModelError: the model cannot be used, or its name is taken.
         DatasetError: likewise; `faults` has all that is wrong.
     """
-    place = Path(file).expanduser()
+    place = Path(os.path.expanduser(file))
     _folder().mkdir(exist_ok=True)
     _clear_stale()
     try:
@@ -159,12 +160,13 @@ def _add_model(file: Path, name: str) -> Brought:
 
     if not file.is_file():
         raise ModelError(f"There is no file {str(file)!r}; give the path of a .pt checkpoint.")
-    sha256 = file_sha256(file)
-    if earlier := _read(_entry("model", sha256) / _FACTS):
-        return earlier
     with _draft() as draft:
         copy = draft / f"{_plain(file.stem)}.pt"
         shutil.copyfile(file, copy)
+        # Of the copy, because a training may write the file anew meanwhile.
+        sha256, n_bytes = file_sha256(copy), copy.stat().st_size
+        if earlier := _read(_entry("model", sha256) / _FACTS):
+            return earlier
         with naming_within(draft):
             module, _ = read_checkpoint(copy)
             # What cannot be traced cannot be pruned.
@@ -181,7 +183,7 @@ def _add_model(file: Path, name: str) -> Brought:
                     sha256=sha256,
                     kept=True,
                     added=_now(),
-                    size_bytes=file.stat().st_size,
+                    size_bytes=n_bytes,
                     classes=_class_names(module.names),
                     architecture=architecture_of(module) or label,
                     imgsz=_image_size(module.args.get("imgsz")),
@@ -200,7 +202,7 @@ def _add_zip(file: Path, name: str) -> Brought:
     if earlier := _read(_entry("data", sha256) / _FACTS):
         return earlier
     with _draft() as draft:
-        unpacked = draft / "unpacked"
+        unpacked = draft / ".unpacked"
         unpacked.mkdir()
         unpack(file, unpacked, {*IMG_FORMATS, *_TEXTS})
         yaml_file = settle(unpacked)
@@ -282,7 +284,8 @@ def _taken(kind: Kind, content: str) -> set[str]:
         known = set(CATALOG)
         measured = {one.model for one in own_store().heads() if one.spec and one.spec.weights_sha256 != content}
     else:
-        known = {one.name for one in known_datasets()}
+        # A folder called "images" has its labels looked for elsewhere, and the last is a file beside it.
+        known = {one.name for one in known_datasets()} | {"images", _FACTS}
         measured = {one.data for one in own_store().heads() if one.spec and one.spec.data_fingerprint != content}
     return here | known | measured
 
@@ -356,7 +359,11 @@ def _image_size(trained_at: object) -> int:
 def _clear_stale() -> None:
     for prefix in (_UPLOAD, _DRAFT, _GONE):
         for folder in _folder().glob(f"{prefix}*"):
-            if time.time() - folder.stat().st_mtime > _STALE_S:
+            try:
+                age = time.time() - folder.stat().st_mtime
+            except FileNotFoundError:  # another process is done with it
+                continue
+            if age > _STALE_S:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -209,12 +209,12 @@ class ChannelTracer(TorchDispatchMode):
             self._set(out[0] if isinstance(out, tuple) else out, self._items_of(x))
 
     def _join(self, args: tuple[Any, ...], out: Tensor) -> None:
-        maps = [each for each in args if isinstance(each, Tensor) and self._is_known(each)]
-        if not maps:
+        terms = [each for each in args if isinstance(each, Tensor)]
+        if not any(self._is_known(each) for each in terms):
             return
-        widest = max(maps, key=lambda each: each.shape[CHANNEL_DIM])
+        widest = max((each for each in terms if each.dim() == MAP_DIMS), key=lambda each: each.shape[CHANNEL_DIM])
         items = self._items_of(widest)
-        for other in (each for each in args if isinstance(each, Tensor) and each is not widest):
+        for other in (each for each in terms if each is not widest):
             width = other.shape[CHANNEL_DIM_FROM_BEHIND] if other.dim() >= -CHANNEL_DIM_FROM_BEHIND else 1
             if width > 1 and other.dim() == MAP_DIMS:
                 self._unite(items, self._items_of(other))
@@ -240,7 +240,7 @@ class ChannelTracer(TorchDispatchMode):
     def _slice(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
         given = dict(zip(("x", "dim", "start", "end", "step"), args, strict=False)) | kwargs
         items = self._items_of(given["x"])
-        if given.get("dim", 0) == CHANNEL_DIM:
+        if given.get("dim", 0) in (CHANNEL_DIM, CHANNEL_DIM_FROM_BEHIND):
             items = items[slice(given.get("start"), given.get("end"), given.get("step", 1))]
         self._set(out, items)
 

@@ -6,8 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
@@ -22,7 +21,7 @@ from compression.cli_export import add_export_command
 from compression.cli_levers import add_levers_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
-from compression.commands import listed, whole_numbers
+from compression.commands import listed, stdout_for_results, whole_numbers
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 2 for an input that cannot be used, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        with _stdout_for_results() as results:
+        with stdout_for_results() as results:
             options.command(options, results)
     except TrimboardError as error:
         sys.stderr.write(f"trimboard: {error}\n")
@@ -87,21 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("trimboard: interrupted; the same command goes on from the last whole epoch.\n")
         sys.exit(INTERRUPTED)
-
-
-@contextmanager
-def _stdout_for_results() -> Iterator[TextIO]:
-    """Keep stdout for results: what libraries and their processes print there goes to stderr."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with os.fdopen(os.dup(kept), "w") as results:
-            yield results
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _models(options: argparse.Namespace, results: TextIO) -> None:

@@ -51,6 +51,7 @@ def _detections(options: argparse.Namespace, results: TextIO) -> None:
     from compression.dataset import open_dataset
     from compression.detection_survey import survey
     from compression.detector import open_detector
+    from compression.labels import validation_images
     from compression.stored import find_checkpoint
 
     before, after = (open_detector(str(find_checkpoint(text).file)) for text in (options.before, options.after))
@@ -65,6 +66,8 @@ def _detections(options: argparse.Namespace, results: TextIO) -> None:
         conf=options.conf,
         device=options.device,
         again=options.again,
+        # The view of some classes numbers its images anew.
+        images=validation_images(str(dataset.yaml_file), classes) if classes else None,
         tell=_tell,
     )
     if options.json:

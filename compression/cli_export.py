@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cache.record import Progress, RunRecord
 from compression.commands import Add
-from compression.errors import ExportError
+from compression.errors import DatasetError, ExportError
 from compression.export_formats import FORMATS, parse_formats, parse_precisions
 from compression.exported import ExportRecord, describe_parity, snippet
 from compression.jobs.local import write_progress
@@ -54,7 +54,14 @@ def _export(options: argparse.Namespace, results: TextIO) -> None:
 
     noted = stored.imgsz if stored else int(detector.info.get("imgsz", DEFAULT_IMGSZ))
     data = options.data or _data_of(stored)
-    dataset = open_dataset(data) if data else None
+    try:
+        dataset = open_dataset(data) if data else None
+    except DatasetError as error:
+        if options.data:
+            raise
+        # Nobody asked for the run's own data set; most files need none.
+        write_progress(Progress(stage=f"{error} Compared on images that come with the program instead"))
+        dataset = None
     wanted = list(product(precisions, formats))
     done: list[ExportRecord] = []
     left_out: list[str] = []
@@ -63,7 +70,7 @@ def _export(options: argparse.Namespace, results: TextIO) -> None:
             record = deploy(
                 detector,
                 format_,
-                imgsz=options.imgsz or noted,
+                imgsz=noted if options.imgsz is None else options.imgsz,
                 batch=options.batch,
                 precision=precision,
                 head=options.head,

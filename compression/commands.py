@@ -1,9 +1,12 @@
-"""What the modules of commands share: how each adds its commands to the parser of all, and how lists are read."""
+"""What the modules of commands share: how each adds its commands to the parser, reads lists, and writes its results."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO, cast, get_args
 
 from compression.errors import SpecError
@@ -12,6 +15,21 @@ from compression.spec import BackendName
 Command = Callable[[argparse.Namespace, TextIO], None]
 # Name, what it does, and one sentence of help; gives the parser of its arguments.
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
+
+
+@contextmanager
+def stdout_for_results() -> Iterator[TextIO]:
+    """Keep stdout for results: what libraries and their processes print there goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with os.fdopen(os.dup(kept), "w") as results:
+            yield results
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def listed(text: str | None) -> list[str]:

@@ -312,6 +312,9 @@ def _unknown_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) ->
     """Counted costs of blocks that are left as they are, on both graphs."""
     trained = copy.deepcopy(model).eval()
     deployed = copy.deepcopy(trained)
+    head = deployed.model[-1]
+    if getattr(head, "one2one_cv2", None) is not None:
+        head.end2end = True
     deployed.fuse(verbose=False)
     counts = [_count(graph, names, imgsz) for graph in (trained, deployed)]
     return {
@@ -327,18 +330,18 @@ def _unknown_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) ->
 
 @torch.no_grad()
 def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, tuple[int, int]]:
-    """Operations and parameters of some modules."""
+    """Operations and parameters of some modules; none of those that `fuse()` took away."""
     counter = FlopCounterMode(display=False)
     flops = dict.fromkeys(names, 0)
-    for name in names:
-        module = graph.get_submodule(name)
+    present = {name: module for name, module in graph.named_modules() if name in names}
+    for name, module in present.items():
         module.register_forward_pre_hook(lambda *_, at=name: flops.update({at: flops[at] - counter.get_total_flops()}))
         module.register_forward_hook(lambda *_, at=name: flops.update({at: flops[at] + counter.get_total_flops()}))
     first = next(module for module in graph.modules() if isinstance(module, nn.Conv2d))
     with counter:
         graph(first.weight.new_zeros(1, first.in_channels, imgsz, imgsz))
-    params = {name: sum(each.numel() for each in graph.get_submodule(name).parameters()) for name in names}
-    return {name: (flops[name], params[name]) for name in names}
+    params = {name: sum(each.numel() for each in module.parameters()) for name, module in present.items()}
+    return {name: (flops[name], params.get(name, 0)) for name in names}
 
 
 def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:

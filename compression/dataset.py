@@ -128,7 +128,7 @@ def at_hand(name: str, source: str) -> str | None:
         name: label that the run's results are grouped by.
         source: what the user typed; "" where that is not known.
     """
-    if SHAPES in (name, source):
+    if source == SHAPES or (not source and name == SHAPES):
         return SHAPES
     return source if source and os.path.exists(os.path.expanduser(source)) else None
 

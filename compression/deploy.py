@@ -15,7 +15,7 @@ from compression.environment import describe_environment
 from compression.errors import ExportError
 from compression.export import export_checkpoint
 from compression.export_formats import FORMATS, idle_reason
-from compression.exported import ExportRecord, export_path, exports_folder, find_export, save_export
+from compression.exported import ExportRecord, export_path, exports_folder, find_export, forget_export, save_export
 from compression.home import home
 from compression.parity import measure_parity
 from compression.spec import FormatName, HeadName, PrecisionName
@@ -69,6 +69,7 @@ def deploy(
         earlier = find_export(path)
         if earlier and _answers(earlier, detector, dataset):
             return earlier
+        forget_export(path)
         tell(Progress(stage=f"exporting to {what}"))
         exported = export_checkpoint(
             detector.file,

@@ -61,6 +61,7 @@ def survey(
     conf: float = DEFAULT_CONF,
     device: str = "",
     again: bool = False,
+    images: ValidationImages | None = None,
     tell: Tell = silent,
 ) -> DetectionRanking:
     """Rank what is lost between two checkpoints; a stored ranking of the same question is given back at once.
@@ -74,6 +75,7 @@ def survey(
         conf: detections of a lower score count as not seen.
         device: Ultralytics' device string.
         again: look at the images even where a ranking is stored, and replace it.
+        images: those images by the names that the user knows; None where they have these names in `dataset` too.
         tell: is told how far it is.
 
     Raises:
@@ -93,7 +95,7 @@ def survey(
         return stored
     from compression.environment import describe_environment
 
-    images = validation_images(str(dataset.yaml_file))
+    images = images or validation_images(str(dataset.yaml_file))
     n_images = len(images.pairs)
     seen: list[list[list[Detection]]] = [
         detect(file, _told(images, tell, number * n_images), imgsz=imgsz, head=head, conf=conf, device=device)

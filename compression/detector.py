@@ -252,7 +252,7 @@ def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
 
 
 def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
-    label, path = model_label(model), Path(model).expanduser()
+    label, path = model_label(model), Path(os.path.expanduser(model))
     own = os.path.isfile(path)
     if not own and (label not in CATALOG or path.name != model):
         raise ModelError(
@@ -285,7 +285,7 @@ def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
 
 def _checkpoint_file(model: str) -> Path:
     """A checkpoint's path; catalog weights are downloaded by Ultralytics into the data folder."""
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     if os.path.isfile(path):  # the method of a Path raises where a name is too long
         return path
     name = catalog_name(model_label(model))

@@ -295,6 +295,11 @@ def packed(path: Path) -> bytes:
     return content.getvalue()
 
 
+def forget_export(path: Path) -> None:
+    """Drop what is kept of a file that is about to be replaced, so that it never speaks of another file."""
+    _record_file(path).unlink(missing_ok=True)
+
+
 def _record_file(path: Path) -> Path:
     return path.with_name(f"{path.name}{_RECORD_SUFFIX}")
 

@@ -5,6 +5,7 @@ Importing this module imports no torch; listing images of a data set does, since
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,11 +94,13 @@ def validation_images(data: str, classes: tuple[int, ...] = ()) -> ValidationIma
     yaml_file, content = find_content(data)
     places = content["val"]
     pairs = image_pairs(yaml_file, "val", places if isinstance(places, list) else [places])
+    # Images of different folders may have equal names.
+    times = Counter(pair.name for pair in pairs)
     kept = classes or tuple(sorted(content["names"]))
     n_points, n_values = content.get("kpt_shape") or (0, 0)
     return ValidationImages(
         names={new: str(content["names"][old]) for new, old in enumerate(kept)},
-        pairs={pair.name: pair for pair in pairs},
+        pairs={pair.name if times[pair.name] == 1 else Path(pair.image).as_posix(): pair for pair in pairs},
         classes=kept,
         n_labelled=len(content["names"]),
         kpt_shape=(n_points, n_values),

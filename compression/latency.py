@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -70,11 +72,13 @@ def opened(model: str) -> Timed:
     """
     if model.lower().endswith((".yaml", ".yml")):
         detector = open_detector(model)
-        file = home() / "architectures" / f"{detector.label}.pt"
+        content = json.dumps(detector.module.yaml, sort_keys=True, default=str)
+        folder = home() / "architectures" / hashlib.sha256(content.encode()).hexdigest()
+        file = folder / f"{detector.label}.pt"
         if not file.is_file():
             write_checkpoint(detector.module, file, {})
         return timed_of(file, None)
-    if not Path(model).expanduser().is_file() and not KEY.fullmatch(model):
+    if not Path(os.path.expanduser(model)).is_file() and not KEY.fullmatch(model):
         file_of_name = open_detector(model).file
         assert file_of_name is not None
         return timed_of(file_of_name, None)
@@ -168,7 +172,9 @@ def _seconds(places: Sequence[tuple[Path, Setting]], n_rounds: int, tell: Tell) 
     for place, setting in places:
         tell(Progress(stage=f"opening {place.name} on {setting.backend}"))
         try:
-            passes.append(open_pass(place, setting))
+            once = open_pass(place, setting)
+            once()
+            passes.append(once)
         except TrimboardError:
             raise
         except Exception as error:  # each backend has errors of its own

@@ -31,7 +31,10 @@ class LatencyModel:
     def __init__(self, costs: CostModel, forms: Sequence[TimedForm]) -> None:
         self._costs = costs
         self._ms, self._ms_read, self._ms_given, self._ms_pair = _fitted(costs, forms)
-        self._rest_ms = float(np.mean([form.rest_ms for form in forms]))
+        # Convolutions within a block that is not known belong to no layer of the costs; they keep their time.
+        known = {layer.shown_as for layer in costs.layers}
+        rest = [form.rest_ms + sum(layer.ms for layer in form.layers if layer.name not in known) for form in forms]
+        self._rest_ms = float(np.mean(rest))
         self._original_ms = float(self.milliseconds(costs.widths))
 
     def milliseconds(self, kept: Numbers) -> Numbers:

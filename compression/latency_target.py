@@ -23,7 +23,7 @@ from cache.record import TimeKept
 from cache.store import own_store
 from compression.backends import Bench, Setting, bench_here, why_not_here
 from compression.checkpoint import write_checkpoint
-from compression.errors import SpecError
+from compression.errors import SpecError, TargetError
 from compression.exported import exports_folder
 from compression.latency import Timed, latency_spec, measure
 from compression.latency_model import LatencyModel
@@ -102,7 +102,13 @@ class Timetable:
         errors: list[float] = []
         goal = latency.kept
         while len(plans) < MAX_PLANS:
-            made = planner.plan(replace(target, latency=replace(latency, kept=goal)))
+            try:
+                made = planner.plan(replace(target, latency=replace(latency, kept=goal)))
+            except TargetError:
+                if not plans:
+                    raise
+                # Only the corrected goal is out of reach, which nobody asked for.
+                break
             made = replace(made, target=target, time=self._timed(made, latency, setting))
             plans.append(made)
             assert made.time is not None

@@ -3,6 +3,7 @@ a smaller sibling. Of each combination the accuracy of what is deployed and its 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -113,7 +114,7 @@ def find_levers(models: Sequence[str], dataset: Dataset, *, levels: Sequence[int
 
 def _stands_for(model: str, dataset: Dataset, levels: Sequence[int] | None) -> list[Callable[[], Timed]]:
     """What a text stands for; each is opened when it is called, as its checkpoint may not be here."""
-    file = Path(model).expanduser()
+    file = Path(os.path.expanduser(model))
     if file.is_file() or KEY.fullmatch(model):
         record = find_checkpoint(model).record if file.is_file() else find_result(model)
         if record is None:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.channels import Indices, is_depthwise
+from compression.costs import NORMALISED
 from compression.trace import convolutions
 
 # Positions of a feature map that a regression looks at: at least so many in all, and so many a weight to be found.
@@ -73,7 +74,8 @@ def recover(
 
     def fit(name: str, conv: nn.Conv2d, inputs: Tensor) -> None:
         fitted = _fit(conv, _inputs_at(conv, inputs, cells[name].to(device), sizes[name][2]), targets.pop(name))
-        norm = norms.get(f"{name.rpartition('.')[0]}.bn")
+        parent, _, last = name.rpartition(".")
+        norm = norms.get(f"{parent}.{NORMALISED[last]}") if last in NORMALISED else None
         _set_weights(conv, norm if isinstance(norm, nn.BatchNorm2d) else None, *fitted)
 
     with _before_each(student, fit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def find_checkpoint(text: str) -> Stored:
         SpecError: several results have a key that begins so.
         StoreError: the store cannot be read.
     """
-    file = Path(text).expanduser()
+    file = Path(os.path.expanduser(text))
     if file.is_file():
         return Stored(file=file, record=_result_of(file))
     record = find_result(text)

@@ -51,9 +51,14 @@ def keep_channels(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) 
         block = None if f"{name}.".startswith(left_out) else known_block(module)
         if block is not None and block.after_cut is not None:
             inside = f"{name}."
-            block.after_cut(
-                module, {layer.removeprefix(inside): outputs[layer] for layer in outputs if layer.startswith(inside)}
-            )
+            own = {layer.removeprefix(inside): outputs[layer] for layer in outputs if layer.startswith(inside)}
+            try:
+                block.after_cut(module, own)
+            except Exception as error:  # code of the user's raises whatever it runs into
+                raise ModelError(
+                    f"What compression.blocks was told of {type(module).__name__} fails after a cut "
+                    f"({type(error).__name__}: {error}); see docs/blocks.md."
+                ) from error
     if any(is_own(type(module)) and known_block(module) for module in model.modules()):
         _check_against(_silenced(model, removed), pruned)
     return pruned

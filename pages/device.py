@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from cache.record import RunRecord
+from cache.rivals import originals_of
 from cache.series import Series
 from cache.store import Store
 from compression.errors import DatasetError
@@ -263,7 +264,7 @@ def _draw_lost_speed(store: Store, series: Series) -> None:
     level = st.segmented_control(
         "Level", levels, default=levels[-1], required=True, format_func="level {}".format, key="lost-speed-level"
     )
-    show_lost_speed(store, series.levels[level or levels[-1]])
+    show_lost_speed(store, series.levels[level or levels[-1]], originals_of(series))
 
 
 main()

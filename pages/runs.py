@@ -149,7 +149,9 @@ def _draw_over(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
     for run, card in pairs if all_shown else pairs[:MOST_SHOWN]:
         with st.container(border=True, key=f"over-{card.key[:12]}"):
             icon, colour = _STATE_BADGES[card.state]
-            with _line(f":{colour}[{icon}] **{plain(card.title)}** · {plain(card.how)} · {plain(card.line)}"):
+            # Why a run ended may name paths of the server.
+            line = card.line if may_act() else card.line.removesuffix(run.message).strip()
+            with _line(f":{colour}[{icon}] **{plain(card.title)}** · {plain(card.how)} · {plain(line)}"):
                 if card.resumable:
                     _button("Resume", ":material/play_arrow:", lambda key: control.resume(queue, key), card)
                 _button("Remove", ":material/delete:", queue.remove, card, help_=_REMOVE_HELP)

@@ -72,7 +72,7 @@ def levels_of(series: Series | None, find_artifact: FindArtifact) -> ComparedLev
     records |= {cut_in_words(record.spec): record for record in series.custom if record.spec}
     levels = {label: _level(label, record, find_artifact) for label, record in records.items()}
     if levels.get(ORIGINAL_LABEL) is None:
-        levels = {ORIGINAL_LABEL: _given_original(series)} | levels
+        levels = {ORIGINAL_LABEL: None} | levels | {ORIGINAL_LABEL: _given_original(series)}
     return ComparedLevels(
         here=tuple(level for level in levels.values() if level),
         missing=tuple(label for label, level in levels.items() if level is None),

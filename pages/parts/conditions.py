@@ -85,8 +85,10 @@ def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource
     if given and data_label(given) != whole:
         raise DatasetError(f"{given} is the data set {data_label(given)!r}, not {whole!r}; give the path of {whole!r}.")
     earlier = [record.spec.data_source for record in records if record.spec and record.spec.data_source]
+    # A user's own data set may be called like one of the catalog's, so its place comes before the name.
+    places = [place for place in dict.fromkeys(reversed(earlier)) if data_label(place) == whole]
     own = find_brought("data", whole)
-    for candidate in [given] if given else [*([own.path] if own else []), whole, *dict.fromkeys(reversed(earlier))]:
+    for candidate in [given] if given else [*([own.path] if own else []), *places, whole]:
         try:
             names = class_names(candidate)
         except DatasetError:

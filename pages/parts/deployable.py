@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.record import CHECKPOINT, RunRecord
-from cache.series import Series, series_of
+from cache.series import Series, cut_in_words, series_of
 from pages.parts.choices import choices_of
 
 
@@ -82,4 +82,4 @@ def _level(record: RunRecord) -> str:
     if record.level is not None:
         return str(record.level)
     assert record.spec is not None, "a measured record without a spec"
-    return " and ".join(f"{part:.0%} of {noun}" for noun, part in record.spec.target.parts.items())
+    return cut_in_words(record.spec)

@@ -90,7 +90,8 @@ def _card(record: ExportRecord) -> FileCard:
     versions = ", ".join(
         f"{name} {record.environment[name]}" for name in ("ultralytics", "torch") if name in record.environment
     )
-    calibrated = f"calibrated on {record.data}" if exported.precision == "int8" and record.data else ""
+    calibrates = exported.precision == "int8" and FORMATS[exported.format].calibrates
+    calibrated = f"calibrated on {record.data}" if calibrates and record.data else ""
     facts = (formats.size(exported.size_bytes), calibrated, formats.day(record.created), versions)
     return FileCard(
         key=exported.path.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cache.layer_times import LayerTimesRecord
-from cache.record import CHECKPOINT, RunRecord
+from cache.record import RunRecord
 from cache.store import Store
 from compression.lost_time import REST, LostTime, lost_time
 from pages.parts.legend import lost_speed_legend_html
@@ -95,13 +95,20 @@ def _words(whole: LostTime, layers: Sequence[LostTime], times: LayerTimesRecord)
     )
 
 
-def show_lost_speed(store: Store, record: RunRecord) -> None:
-    """Draw the layers that lose most of a level's speed-up, or how to measure them."""
-    found = _measured(store, record)
+def show_lost_speed(store: Store, record: RunRecord, originals: set[str]) -> None:
+    """Draw the layers that lose most of a level's speed-up, or how to measure them.
+
+    Args:
+        store: of measured times.
+        record: the level's result.
+        originals: hashes that its original is known by.
+    """
+    found = _measured(store, record, originals)
     if not found:
         st.info("Times of this level's layers are not measured yet. This measures them, in turn with the original's:")
         st.code(
-            f"trimboard bench {record.key[:SHORT_KEY]} --backend onnx,openvino --imgsz {record.imgsz} --layers",
+            f"trimboard bench {record.key[:SHORT_KEY]} --backend onnx,openvino --imgsz {record.imgsz} "
+            f"--head {record.head} --layers",
             language="bash",
         )
         return
@@ -125,20 +132,24 @@ def show_lost_speed(store: Store, record: RunRecord) -> None:
     )
 
 
-def _measured(store: Store, record: RunRecord) -> dict[str, LayerTimesRecord]:
-    """What was measured of a level beside an original, by where; the newest of each."""
-    checkpoint = next((artifact for artifact in record.artifacts if artifact.name == CHECKPOINT), None)
-    if checkpoint is None:
+def _measured(store: Store, record: RunRecord, originals: set[str]) -> dict[str, LayerTimesRecord]:
+    """What was measured of a level in turn with its original, by where; the newest of each."""
+    if record.checkpoint_sha256 is None:
         return {}
+    every = [
+        times
+        for times in store.layer_times(record.checkpoint_sha256)
+        if times.spec.reference in originals and times.spec.head == record.head
+    ]
+    several_machines = len({times.spec.machine for times in every}) > 1
     found: dict[str, LayerTimesRecord] = {}
-    for times in store.layer_times(checkpoint.sha256):
-        if len(times.forms) == 2:
-            found.setdefault(_where(times), times)
+    for times in every:
+        found.setdefault(_where(times, several_machines), times)
     return found
 
 
-def _where(times: LayerTimesRecord) -> str:
+def _where(times: LayerTimesRecord, with_machine: bool) -> str:
     spec = times.spec
     parts = [f"{spec.backend} {spec.backend_version}", spec.precision, f"{spec.imgsz} px"]
     parts += [f"batch {spec.batch}"] * (spec.batch > 1) + [f"{spec.threads} threads"] * (spec.threads > 1)
-    return ", ".join(parts)
+    return ", ".join(parts + [spec.machine] * with_machine)

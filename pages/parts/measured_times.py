@@ -48,7 +48,8 @@ def measured_times(record: RunRecord, latencies: Iterable[LatencyRecord], origin
     """
     newest: dict[Setting, LatencyRecord] = {}
     for one in sorted(latencies, key=lambda one: (one.spec.reference_sha256 in originals, one.created)):
-        if one.spec.weights_sha256 == record.checkpoint_sha256:
+        # Other levers, which are compared with the original as it is, have a page of their own.
+        if one.spec.weights_sha256 == record.checkpoint_sha256 and one.spec.is_against_its_like:
             newest[setting_of(one.spec)] = one
     found = sorted(newest.items(), key=lambda item: item[1].created, reverse=True)
     machines = list(dict.fromkeys(setting.machine for setting, _ in found))
@@ -92,7 +93,10 @@ def bench_command(
     against = original.key[:SHORT_KEY] if original and here else series.spec.model
     if not missing or not (here or Path(against).is_file()):
         return ""
-    return shlex.join(["trimboard", "bench", *missing, "--against", against])
+    own = series.any_record
+    return shlex.join(
+        ["trimboard", "bench", *missing, "--against", against, "--imgsz", str(own.imgsz), "--head", own.head]
+    )
 
 
 def ratios_of(series: Series, own: dict[str, LatencyRecord]) -> dict[str, float]:

@@ -60,7 +60,9 @@ def _draw_working(view: RunView) -> None:
 
 
 def _draw_failed(view: RunView, number: int) -> None:
-    st.error(f"**{plain(view.title)} was not measured.**{_how(view)} {plain(view.line)}", icon=":material/error:")
+    # It may name paths of the server.
+    why = plain(view.line) if may_act() else ""
+    st.error(f"**{plain(view.title)} was not measured.**{_how(view)} {why}", icon=":material/error:")
     if not may_act():
         return
     lines = local.tail(view.log_file) if view.log_file else []

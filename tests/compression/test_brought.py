@@ -12,14 +12,14 @@ import torch
 from cache.store import Store
 from compression.brought import add, brought, find_brought, keep_upload, remove
 from compression.checkpoint import write_checkpoint
-from compression.dataset import class_names
+from compression.dataset import class_names, open_dataset
 from compression.detector import open_detector
 from compression.errors import DatasetError, ModelError, SpecError
 from compression.models import model_label
 from compression.request import RunRequest
 from tests import factories
 from tests.compression.test_detector import Planted
-from tests.compression.zips import images, roboflow, write_zip
+from tests.compression.zips import images, png, roboflow, write_zip
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,17 @@ def test_a_zip_is_unpacked_and_known_by_its_name(own_home: Path, tmp_path: Path)
     remove(one)
     assert left(own_home) == []
     assert brought("data") == []
+
+
+@pytest.mark.parametrize("name", ["unpacked", "images"])
+def test_no_name_moves_what_was_checked(own_home: Path, tmp_path: Path, name: str) -> None:
+    # Labels beside their images, and no folder around.
+    content: dict[str, bytes | str] = {"data.yaml": "train: train\nval: val\nnames: [disc]\n"}
+    for number, split in enumerate(("train", "val")):
+        content |= {f"{split}/a.png": png(number), f"{split}/a.txt": "0 .5 .5 .2 .2"}
+    one = add(str(write_zip(tmp_path / f"{name}.zip", content)))
+    assert brought("data") == [one]
+    assert open_dataset(one.path).n_train == 1
 
 
 def test_every_fault_is_told_and_nothing_is_left(own_home: Path, tmp_path: Path) -> None:

@@ -112,6 +112,23 @@ def test_nothing_is_made_twice(
     assert made == ["again", "again"]
 
 
+def test_what_is_known_of_a_file_does_not_outlive_it(
+    level_5: Detector, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(level_5, "onnx", imgsz=64, dataset=dataset, folder=tmp_path)
+    assert len(find_exports(tmp_path)) == 1
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "measure_parity", interrupted)
+    # Another fine-tuning of the same architecture, whose file has the same name and size.
+    other = replace(level_5, weights_sha256="0" * 64)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(other, "onnx", imgsz=64, dataset=dataset, folder=tmp_path)
+    assert find_exports(tmp_path) == []
+
+
 def test_a_file_that_runs_elsewhere_only_is_kept_without_a_comparison(
     onnx: ExportRecord, level_5: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

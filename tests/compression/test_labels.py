@@ -77,3 +77,11 @@ def test_the_drawn_sample_is_labelled_and_always_the_same() -> None:
     drawn_sample.cache_clear()
     again, same = drawn_sample()
     assert (again.tobytes(), same) == (image.tobytes(), objects)
+
+
+def test_images_of_equal_names_in_two_places_are_two(tmp_path: Path) -> None:
+    first, second = (data_set(tmp_path / name, {"a": text}) for name, text in (("one", "0 .5 .5 .2 .2"), ("two", "")))
+    places = [str(Path(file).parent / "images" / "val") for file in (first, second)]
+    Path(first).write_text(yaml.safe_dump({"train": places[0], "val": places, "names": ["disc"]}))
+    images = validation_images(first)
+    assert [len(images.labels(name).objects) for name in images.pairs] == [1, 0]

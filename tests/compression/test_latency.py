@@ -112,6 +112,28 @@ def test_an_architecture_is_timed_with_random_weights() -> None:
     assert (first.model, first.record, first.has_e2e_head) == ("yolo26n", None, True)
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_grey_images_are_timed_as_such(backend: BackendName, tmp_path: Path) -> None:
+    if reason := why_not_here(backend):
+        pytest.skip(reason)
+    (tmp_path / "grey.yaml").write_text(
+        "nc: 1\nchannels: 1\nbackbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n  - [-1, 1, Conv, [16, 3, 2]]\n"
+        "head:\n  - [[-1], 1, Detect, [nc]]\n"
+    )
+    (record,) = measure([timed(tmp_path / "grey.yaml")], None, setting(backend, head="nms"), n_rounds=2, tell=silent)
+    assert record.median_ms > 0
+
+
+def test_an_architecture_that_was_changed_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    form = "nc: 1\nbackbone:\n  - [-1, 1, Conv, [{}, 3, 2]]\nhead:\n  - [[-1], 1, Detect, [nc]]\n"
+    hashes = []
+    for width in (16, 32):
+        file.write_text(form.format(width))
+        hashes.append(opened(str(file)).sha256)
+    assert hashes[0] != hashes[1]
+
+
 def test_a_record_comes_back_as_it_was(checkpoints: tuple[Path, Path]) -> None:
     (record,) = measure([timed(checkpoints[0])], None, setting(), n_rounds=ROUNDS, tell=silent)
     assert parse_latency(json.dumps(record.to_dict())) == record

@@ -20,10 +20,11 @@ from compression.cli import main
 from compression.costs import shown_as
 from compression.cut import plan
 from compression.detector import read_checkpoint
-from compression.errors import SpecError
+from compression.errors import SpecError, TargetError
 from compression.home import home
 from compression.latency import Timed
 from compression.latency_target import NEAR_ENOUGH
+from compression.planner import Planner, PruningPlan
 from compression.request import RunRequest
 from compression.spec import LatencyTarget, Target
 from compression.telling import Tell
@@ -106,6 +107,23 @@ def test_a_cut_is_planned_again_until_what_is_measured_is_what_was_asked_for(dev
     # The prediction is told as it was, although it erred.
     assert made.time.predicted_kept == pytest.approx(device[-1] ** (1 / 0.8), abs=0.005)
     assert (made.target, made.level, made.warnings) == (target(), None, ())
+
+
+def test_the_nearest_plan_is_kept_where_the_corrected_goal_is_out_of_reach(
+    device: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Planner.plan
+
+    def only_once(planner: Planner, asked: Target) -> PruningPlan:
+        if device:
+            raise TargetError("out of reach")
+        return ask(planner, asked)
+
+    monkeypatch.setattr(Planner, "plan", only_once)
+    made = plan("yolo26n.yaml", target=target(), imgsz=IMGSZ)
+    assert made.time is not None
+    assert made.time.measured_kept == device[0]
+    assert "were measured of the nearest cut that was found" in made.warnings[0]
 
 
 def test_a_latency_for_another_machine_needs_its_times(device: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def section() -> AppTest:
 
         store = own_store()
         (record,) = [one for one in store.records() if one.data == "shapes" and one.created.startswith("2026-05-2")]
-        show_lost_speed(store, record)
+        show_lost_speed(store, record, {"ab" * 32})
 
     return AppTest.from_function(script).run()
 
@@ -77,7 +77,10 @@ def test_a_level_that_was_not_timed_says_how_to(store: Store) -> None:
         for one in store.records()
         if one.data == "shapes" and one.provenance == "measured" and one.artifacts and one.artifacts[0].sha256 == SHA
     ]
-    assert page.code[0].value == f"trimboard bench {record.key[:12]} --backend onnx,openvino --imgsz 320 --layers"
+    assert (
+        page.code[0].value
+        == f"trimboard bench {record.key[:12]} --backend onnx,openvino --imgsz 320 --head e2e --layers"
+    )
 
 
 def test_a_timed_level_shows_its_layers_for_each_backend(store: Store) -> None:

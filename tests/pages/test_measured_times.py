@@ -17,6 +17,9 @@ WEIGHTS = ORIGINAL.spec.weights_sha256 if ORIGINAL.spec else None
 LEVELS = [factories.cut_of(ORIGINAL, level) for level in (3, 5)]
 SERIES = series_of([ORIGINAL, *LEVELS])[0]
 
+# The conditions that the levels were measured under.
+ALIKE = f"--imgsz {ORIGINAL.imgsz} --head {ORIGINAL.head}"
+
 
 def _sha256(record: RunRecord) -> str:
     assert record.checkpoint_sha256 is not None
@@ -32,6 +35,9 @@ def test_the_newest_time_of_each_setting_is_shown_with_its_ratio_to_the_original
         replace(factories.timed(third, "1" * 64, 0.1), created="2026-06-03"),
         replace(factories.timed(third, None, 0.5, backend="torch", imgsz=640), created="2026-05-03"),
         factories.timed(_sha256(LEVELS[1]), WEIGHTS, 0.7),
+        # Against the original in another precision or at another image size: another lever beside the cut.
+        factories.timed(third, WEIGHTS, 0.3, precision="int8", reference_precision="fp32"),
+        factories.timed(third, WEIGHTS, 0.6, imgsz=256, reference_imgsz=320),
     ]
     times = measured_times(LEVELS[0], latencies, {WEIGHTS or ""})
     assert times.rows.to_dict("records") == [
@@ -94,7 +100,7 @@ def test_the_command_times_what_is_here_and_was_not_timed(tmp_path: Path) -> Non
     times = times_of(latencies, {WEIGHTS or ""}, imgsz=320, head="e2e")
     command = bench_command(SERIES, [small, larger], times, lambda record: tmp_path)
     keys = [record.key[:12] for record in (LEVELS[1], small)]
-    assert command == f"trimboard bench {keys[0]} {keys[1]} --against {ORIGINAL.key[:12]}"
+    assert command == f"trimboard bench {keys[0]} {keys[1]} --against {ORIGINAL.key[:12]} {ALIKE}"
     assert bench_command(SERIES, [], times, lambda record: tmp_path if record.level == 0 else None) == ""
     # Neither the original's checkpoint nor the file that was given is here.
     assert bench_command(SERIES, [], {}, lambda record: tmp_path if record.level else None) == ""
@@ -108,4 +114,4 @@ def test_the_original_is_timed_from_the_file_that_was_given(tmp_path: Path) -> N
     uncut = replace(level.spec, level=None, target=Target(gflops_kept=1.0, params_kept=1.0))
     (series,) = series_of([level, replace(level, level=None, spec=uncut, key="f" * 64)])
     command = bench_command(series, [], {}, lambda record: tmp_path)
-    assert command == f"trimboard bench {level.key[:12]} --against '{given}'"
+    assert command == f"trimboard bench {level.key[:12]} --against '{given}' {ALIKE}"
