@@ -86,10 +86,12 @@ def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource
         raise DatasetError(f"{given} is the data set {data_label(given)!r}, not {whole!r}; give the path of {whole!r}.")
     earlier = [record.spec.data_source for record in records if record.spec and record.spec.data_source]
     # A user's own data set may be called like one of the catalog's, so its place comes before the name.
-    places = [place for place in dict.fromkeys(reversed(earlier)) if data_label(place) == whole]
+    places = list(dict.fromkeys(reversed(earlier)))
     own = find_brought("data", whole)
     for candidate in [given] if given else [*([own.path] if own else []), *places, whole]:
         try:
+            if candidate in places and not given and data_label(candidate) != whole:
+                continue
             names = class_names(candidate)
         except DatasetError:
             if given:

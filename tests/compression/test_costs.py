@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.modules import Conv
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cache.record import Costs
 from compression.costs import CostModel
 from compression.models import known_models
-from compression.planner import PruningPlan
+from compression.planner import Planner, PruningPlan
 from compression.surgery import apply_plan
 from tests.compression.models import DEEP, FAMILIES, LEVEL_5, original, plan, planner, pruned
 
@@ -65,6 +66,18 @@ def check(costs: Costs, model: DetectionModel, imgsz: int) -> None:
 @sizes
 def test_original_costs_what_is_counted(name: str, imgsz: int) -> None:
     check(claimed(name, imgsz), original(name), imgsz)
+
+
+def test_blocks_that_are_not_known_cost_what_is_counted() -> None:
+    # With an activation that is not known, no Conv is; `fuse()` takes away those of one branch of the head.
+    config = {**yaml_model_load("yolo26n.yaml"), "activation": "nn.SELU()"}
+    before = Conv.default_act
+    try:
+        model = DetectionModel(config, verbose=False).eval()
+    finally:
+        Conv.default_act = before
+    costs = Planner(model, 64).costs
+    check(costs.costs(costs.widths), model, 64)
 
 
 @families

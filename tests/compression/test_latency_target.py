@@ -159,7 +159,10 @@ def test_a_request_for_a_latency_travels_with_its_machine() -> None:
     ("arguments", "sentence"),
     [
         (("--keep-latency", "0.1"), "Keeping 0.1 of the latency is not possible; give a part from 0.2 to 1."),
-        (("--keep-latency", "0.5", "--level", "1"), "Give either --level, or --keep-gflops or --keep-latency"),
+        (
+            ("--keep-latency", "0.5", "--level", "1"),
+            "Give either --level, or what to keep: --keep-gflops or --keep-latency",
+        ),
         (
             ("--keep-latency", "0.5", "--keep-gflops", "0.5"),
             "Keeping 0.5 of the GFLOPs and 0.5 of the latency contradict",

@@ -35,7 +35,7 @@ def test_levels_with_a_checkpoint_are_offered_as_explore_does() -> None:
     assert [(one.data, one.conditions, one.seed, one.level) for one in found] == [
         ("shapes", "default method", 0, "0"),
         ("shapes", "default method", 0, "5"),
-        ("shapes", "default method", 0, "40% of GFLOPs"),
+        ("shapes", "default method", 0, "40% of the GFLOPs"),
         ("shapes", "recipe standard", 0, "0"),
         ("shapes", "recipe standard", 0, "3"),
         ("bccd", "default method", 0, "4"),
