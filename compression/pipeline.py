@@ -31,7 +31,7 @@ from compression.detector import (
     with_classes,
 )
 from compression.environment import check_device, commit, describe_environment, lanes
-from compression.errors import ModelError, TrimboardError
+from compression.errors import ModelError, SpecError, TrimboardError
 from compression.evaluation import evaluate_for
 from compression.failures import plain_errors
 from compression.finetune import fine_tune
@@ -360,6 +360,11 @@ class _Run:
         folder = run_folder(spec.key)
         with _alone_in(folder):
             stored = self._trained_checkpoint()
+            if stored is None and not spec.epochs:
+                raise SpecError(
+                    f"{detector.label!r} was not trained on the classes of {self.dataset.name!r}, and 0 epochs do not "
+                    f"train it; give --epochs 1 or more, or a .pt that was."
+                )
             if stored is None:
                 fetch_run(folder)
                 module = with_classes(detector, self.dataset.names)

@@ -289,6 +289,10 @@ class TestUntrainedModels:
         assert first.record.metrics_original == second.record.metrics_original
         assert compress("yolo26n.yaml", str(tiny_shapes), level=5, **PLAIN).cached
 
+    def test_no_epochs_train_nothing(self, tiny_shapes: Path) -> None:
+        with pytest.raises(SpecError, match=r"'yolo26n' was not trained on .* give --epochs 1 or more"):
+            compress("yolo26n.yaml", str(tiny_shapes), level=0, **{**SMALL, "epochs": 0})
+
     def test_model_of_other_classes_gets_the_data_sets(self, tmp_path: Path, tiny_shapes: Path) -> None:
         file = tmp_path / "coco.pt"
         write_checkpoint(open_detector("yolo11n.yaml").module, file, {})
