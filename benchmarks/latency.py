@@ -27,7 +27,7 @@ from typing import Any, get_args
 
 from compression.alignment import alignment_for
 from compression.backends import Setting, why_not_here
-from compression.commands import stdout_for_results
+from compression.commands import backend_names, listed, stdout_for_results
 from compression.cut import prune
 from compression.dataset import Dataset, open_dataset
 from compression.jobs.local import write_progress
@@ -150,11 +150,11 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as name, stdout_for_results() as results:
         os.environ["TRIMBOARD_HOME"] = name
-        asked = [float(part) for part in arguments.keep_latency.split(",") if part]
-        steps = [] if asked else [int(step) for step in arguments.align.split(",")]
+        asked = [float(part) for part in listed(arguments.keep_latency)]
+        steps = [] if asked else [int(step) for step in listed(arguments.align)]
         dataset = open_dataset(str(draw_dataset(Path(name) / "drawn", CALIBRATION_IMAGES)))
         cuts = {step: cut_in_steps(arguments.model, arguments.imgsz, step, Path(name)) for step in steps}
-        for backend in arguments.backend.split(","):
+        for backend in backend_names(arguments.backend):
             reason = why_not_here(backend)
             if reason:
                 sys.stderr.write(f"{reason}\n")

@@ -6,13 +6,11 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cache.record import Metrics, RecordError
-from cache.strict import misfit
+from cache.measured import key_of, read_measured
+from cache.record import Metrics
 from compression.spec import BackendName, HeadName, PrecisionName
 
 ACCURACY_VERSION = 1
@@ -47,8 +45,7 @@ class AccuracySpec:
     @property
     def key(self) -> str:
         """Sha256 of all of it."""
-        decisive = {"version": ACCURACY_VERSION, **asdict(self)}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return key_of(ACCURACY_VERSION, asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +92,9 @@ def parse_accuracy(text: str) -> AccuracyRecord:
     Raises:
         RecordError: the text is no record of this version.
     """
-    try:
-        values = json.loads(text)
-        if values.pop("version") != ACCURACY_VERSION:
-            raise ValueError("of another version")
+
+    def build(values: dict[str, Any]) -> AccuracyRecord:
         spec, metrics = AccuracySpec(**values["spec"]), Metrics(**values["metrics"])
-        record = AccuracyRecord(**{**values, "spec": spec, "metrics": metrics})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"A stored accuracy cannot be read: {error}.") from error
-    if (name := misfit(record, AccuracyRecord)) is not None:
-        raise RecordError(f"A stored accuracy cannot be read: {name} is of another type.")
-    return record
+        return AccuracyRecord(**{**values, "spec": spec, "metrics": metrics})
+
+    return read_measured(text, ACCURACY_VERSION, build, "A stored accuracy")

@@ -5,12 +5,10 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cache.record import RecordError
+from cache.measured import key_of, read_measured
 from compression.spec import BackendName, HeadName, PrecisionName
 
 LATENCY_VERSION = 1
@@ -58,12 +56,12 @@ class LatencySpec:
     @property
     def key(self) -> str:
         """Sha256 of all of it."""
-        decisive = {"version": LATENCY_VERSION, **asdict(self)}
+        decisive = asdict(self)
         # What was timed before these fields existed was timed so, and keeps its key.
         for field in ("reference_precision", "reference_imgsz"):
             if decisive[field] is None:
                 del decisive[field]
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return key_of(LATENCY_VERSION, decisive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +101,11 @@ class LatencyRecord:
     environment: dict[str, str]
     created: str
 
+    @property
+    def size_mb(self) -> float:
+        """Of what is deployed, in megabytes of 1e6 bytes."""
+        return self.size_bytes / 1e6
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, versioned."""
         return {"version": LATENCY_VERSION, **asdict(self)}
@@ -114,10 +117,8 @@ def parse_latency(text: str) -> LatencyRecord:
     Raises:
         RecordError: the text is no record of this version.
     """
-    try:
-        values = json.loads(text)
-        if values.pop("version") != LATENCY_VERSION:
-            raise ValueError("of another version")
+
+    def build(values: dict[str, Any]) -> LatencyRecord:
         return LatencyRecord(**{**values, "spec": LatencySpec(**values["spec"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"A stored latency cannot be read: {error}.") from error
+
+    return read_measured(text, LATENCY_VERSION, build, "A stored latency")

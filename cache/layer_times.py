@@ -5,12 +5,10 @@ Kept like results. Nothing here imports torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cache.record import RecordError
+from cache.measured import key_of, read_measured
 from compression.spec import BackendName, HeadName, PrecisionName
 
 LAYER_TIMES_VERSION = 1
@@ -50,8 +48,7 @@ class LayerTimesSpec:
     @property
     def key(self) -> str:
         """Sha256 of all of it."""
-        decisive = {"version": LAYER_TIMES_VERSION, **asdict(self)}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return key_of(LAYER_TIMES_VERSION, asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +117,12 @@ def parse_layer_times(text: str) -> LayerTimesRecord:
     Raises:
         RecordError: the text is no record of this version.
     """
-    try:
-        values = json.loads(text)
-        if values.pop("version") != LAYER_TIMES_VERSION:
-            raise ValueError("of another version")
+
+    def build(values: dict[str, Any]) -> LayerTimesRecord:
         forms = tuple(
             TimedForm(**{**form, "layers": tuple(LayerTime(**layer) for layer in form["layers"])})
             for form in values["forms"]
         )
         return LayerTimesRecord(**{**values, "spec": LayerTimesSpec(**values["spec"]), "forms": forms})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"Stored layer times cannot be read: {error}.") from error
+
+    return read_measured(text, LAYER_TIMES_VERSION, build, "Stored layer times")

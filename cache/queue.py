@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from cache.database import Database
 from cache.processes import is_alive, started_at
-from cache.record import EpochRow, ExecutorName, Progress, RunState, RunStatus
+from cache.record import SHORT_KEY, EpochRow, ExecutorName, Progress, RunState, RunStatus
 from cache.tables import epochs_table, runs_table
 from compression.errors import SpecError, TrimboardError
 from compression.request import RunRequest
@@ -215,7 +215,9 @@ class RunQueue:
                 ("queued", "running", "interrupted") if status and status.executor == "ray" else ("queued", "running")
             )
             if status is None or status.state not in alive:
-                raise UnknownRunError(f"Run {key[:12]} is neither queued nor running; there is nothing to cancel.")
+                raise UnknownRunError(
+                    f"Run {key[:SHORT_KEY]} is neither queued nor running; there is nothing to cancel."
+                )
             _change(connection, key, state="cancelled", message="", updated=_now())
         return status
 
@@ -229,7 +231,9 @@ class RunQueue:
             row = _find(connection, key)
             status = _status(row) if row else None
             if status is None or status.request is None or status.state not in ("failed", "cancelled", "interrupted"):
-                raise UnknownRunError(f"Run {key[:12]} cannot be resumed; only one that ended without a result can.")
+                raise UnknownRunError(
+                    f"Run {key[:SHORT_KEY]} cannot be resumed; only one that ended without a result can."
+                )
             place = {"state": "queued", "position": _end_of_queue(connection), "queued": _now(), "message": ""}
             # The machine that resumes a run is the one that has to have its files.
             host = {"host": this_host()} if status.executor == "local" else {}
@@ -247,7 +251,7 @@ class RunQueue:
             query = select(runs_table.c.key).where(waiting)
             keys = list(connection.scalars(query.order_by(runs_table.c.position, runs_table.c.key)))
             if key not in keys:
-                raise UnknownRunError(f"Run {key[:12]} is not queued on a machine; only such a one has a place.")
+                raise UnknownRunError(f"Run {key[:SHORT_KEY]} is not queued on a machine; only such a one has a place.")
             index = keys.index(key)
             keys.insert(max(index + places, 0), keys.pop(index))
             for position, each in enumerate(keys):
@@ -262,7 +266,7 @@ class RunQueue:
         with self._database.writing() as connection:
             row = _find(connection, key)
             if row and _state(row) in ("queued", "running"):
-                raise UnknownRunError(f"Run {key[:12]} is {row.state}; cancel it first.")
+                raise UnknownRunError(f"Run {key[:SHORT_KEY]} is {row.state}; cancel it first.")
             _forget(connection, key)
 
     def runs(self) -> list[RunStatus]:

@@ -15,6 +15,9 @@ from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadN
 
 RECORD_VERSION = 1
 
+# So much of a key tells a result or run from all others that anybody has.
+SHORT_KEY = 12
+
 # The name of the model among a result's files.
 CHECKPOINT = "checkpoint"
 

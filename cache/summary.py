@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from cache.record import Costs, Metrics, RecordError, RunRecord
+from cache.record import SHORT_KEY, Costs, Metrics, RecordError, RunRecord
 from compression.spec import LatencyTarget
 
 COSTS = ("gflops", "params", "gflops_deployed", "params_deployed")
@@ -234,7 +234,7 @@ def summary_line(record: RunRecord) -> str:
         line = SEPARATOR.join(_text(row.get(name), kind) for name, kind in COLUMNS.items())
         line.encode()
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise RecordError(f"Result {record.key[:12]!r} cannot be put into a table: {error}.") from error
+        raise RecordError(f"Result {record.key[:SHORT_KEY]!r} cannot be put into a table: {error}.") from error
     return line
 
 

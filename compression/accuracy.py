@@ -62,7 +62,7 @@ def measure_accuracy(
         arithmetic=arithmetic,
         size_bytes=size_of(place),
         sha256=content_sha256(place),
-        environment=describe_environment(_device(setting)),
+        environment=describe_environment(setting.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     own_store().save_accuracy(record)
@@ -80,10 +80,6 @@ def _spec(subject: Timed, setting: Setting, dataset: Dataset) -> AccuracySpec:
         calibration=calibration_of(setting, dataset),
         **asdict(bench_here(setting.backend)),
     )
-
-
-def _device(setting: Setting) -> str:
-    return "0" if BACKENDS[setting.backend].on_gpu else "cpu"
 
 
 def _validated(place: Path, setting: Setting, dataset: Dataset) -> tuple[Metrics, str]:
@@ -108,7 +104,7 @@ def _validated(place: Path, setting: Setting, dataset: Dataset) -> tuple[Metrics
             dataset,
             imgsz=setting.imgsz,
             batch=DEFAULT_BATCH,
-            device=_device(setting),
+            device=setting.device,
             head=setting.head if format_ is None else head_of(format_, setting.precision, setting.head),
             rect=False,
             half=format_ is None and setting.precision == "fp16",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ultralytics.nn.autobackend import AutoBackend
 
 from compression.detector import n_channels, read_checkpoint
 from compression.environment import package_version, processor
-from compression.errors import SpecError
+from compression.errors import ModelError, SpecError, TrimboardError
 from compression.spec import BackendName, FormatName, HeadName, PrecisionName
 
 Pass = Callable[[], object]
@@ -113,6 +114,11 @@ class Setting:
     threads: int
     head: HeadName
 
+    @property
+    def device(self) -> str:
+        """Ultralytics' device string of what does the work."""
+        return "0" if BACKENDS[self.backend].on_gpu else "cpu"
+
     def __post_init__(self) -> None:
         for name, value in (("batch", self.batch), ("threads", self.threads)):
             if value < 1:
@@ -151,6 +157,22 @@ def bench_here(backend: BackendName) -> Bench:
     """What a backend computes on and with, on this machine, where it can."""
     machine = torch.cuda.get_device_name() if BACKENDS[backend].on_gpu else processor()
     return Bench(machine=machine, backend_version=package_version(BACKENDS[backend].package))
+
+
+@contextmanager
+def told_plainly(place: Path, backend: BackendName) -> Iterator[None]:
+    """Turn what a backend raises of its own into one sentence.
+
+    Raises:
+        ModelError: it cannot run the model.
+    """
+    try:
+        yield
+    except TrimboardError:
+        raise
+    except Exception as error:  # each backend has errors of its own
+        reason = str(error).split("\n", 1)[0].rstrip(".")
+        raise ModelError(f"{place.name!r} cannot be run on {backend}: {reason}.") from error
 
 
 def open_pass(place: Path, setting: Setting) -> Pass:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_BACKENDS = "torch,onnx,openvino"
-MEGA = 1e6
 
 
 def add_bench_command(add: Add) -> None:
@@ -143,5 +142,5 @@ def _row(record: LatencyRecord) -> dict[str, Any]:
         "p95_ms": f"{record.p95_ms:.2f}",
         "ratio": f"{record.ratio:.3f}{interval}" if record.ratio else "-",
         "memory_mb": f"{record.peak_memory_mb:.0f}",
-        "file_mb": f"{record.size_bytes / MEGA:.1f}",
+        "file_mb": f"{record.size_mb:.1f}",
     }

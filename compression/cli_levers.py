@@ -19,8 +19,6 @@ from compression.spec import BackendName
 if TYPE_CHECKING:
     from compression.levers import Levers, Measured
 
-MEGA = 1e6
-
 
 def add_levers_command(add: Add) -> None:
     """Add the command to the parser of all commands."""
@@ -114,5 +112,5 @@ def _row(one: Measured, on_front: bool) -> dict[str, Any]:
         "median_ms": f"{latency.median_ms:.2f}",
         "ratio": f"{latency.ratio:.3f} ({latency.ratio_low:.3f} to {latency.ratio_high:.3f})",
         "memory_mb": f"{latency.peak_memory_mb:.0f}",
-        "file_mb": f"{latency.size_bytes / MEGA:.1f}",
+        "file_mb": f"{latency.size_mb:.1f}",
     }

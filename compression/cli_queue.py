@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cache.record import ExecutorName
+from cache.record import SHORT_KEY, ExecutorName
 from compression.commands import Add
 from compression.errors import SpecError
 from compression.request import RunRequest
@@ -17,8 +17,6 @@ from compression.request import RunRequest
 if TYPE_CHECKING:
     from cache.record import RunStatus
 
-# So much of a key tells a run from all others that anybody has.
-SHORT_KEY = 12
 RESUMABLE = ("failed", "cancelled", "interrupted")
 
 

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from cache.record import SHORT_KEY
 from compression.commands import Add
 
 if TYPE_CHECKING:
     from cache.exchange import Exchanged
-
-# So much of a key tells a result from all others that anybody has.
-SHORT_KEY = 12
 
 
 def add_results_commands(add: Add) -> None:

@@ -243,7 +243,7 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: i
             continue
         decodes = name.endswith(".dfl.conv")
         parent, shown = name.rpartition(".")[0], shown_as(name)
-        norm = _norm_of(modules, name)
+        norm = norm_of(modules, name)
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
         cells = _decoded_cells(modules, name, sizes) if decodes else sizes[name]
         yield Layer(
@@ -264,7 +264,13 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: i
         )
 
 
-def _norm_of(modules: Mapping[str, nn.Module], name: str) -> nn.BatchNorm2d | None:
+def norm_of(modules: Mapping[str, nn.Module], name: str) -> nn.BatchNorm2d | None:
+    """The BatchNorm that normalises what a convolution gives; None where there is none.
+
+    Args:
+        modules: of the model, by name.
+        name: of the convolution.
+    """
     parent, _, last = name.rpartition(".")
     norm = modules.get(f"{parent}.{NORMALISED[last]}") if last in NORMALISED else None
     return norm if isinstance(norm, nn.BatchNorm2d) else None
@@ -289,7 +295,7 @@ def _attended(attention: nn.Module | None, cells: int) -> float:
 
 def _own_parameters(modules: Mapping[str, nn.Module], unknown: Mapping[str, object]) -> Iterator[Layer]:
     """What holds parameters and is neither a convolution nor its BatchNorm, as an activation may."""
-    norms = {id(_norm_of(modules, name)) for name, module in modules.items() if isinstance(module, Convolution)}
+    norms = {id(norm_of(modules, name)) for name, module in modules.items() if isinstance(module, Convolution)}
     for name, module in modules.items():
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         if own and not isinstance(module, Convolution) and id(module) not in norms and name not in unknown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from compression.exported import ExportRecord, export_path, exports_folder, find
 from compression.home import home
 from compression.parity import measure_parity
 from compression.spec import FormatName, HeadName, PrecisionName
+from compression.telling import Tell, silent
 
 # One export of this user at a time: each takes all cores, and the second of two alike finds the file of the first.
 LOCK_FILE = "exports.lock"
@@ -35,7 +35,7 @@ def deploy(
     dataset: Dataset | None = None,
     device: str = "",
     folder: Path | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    tell: Tell = silent,
 ) -> ExportRecord:
     """Export a checkpoint and compare the file with it; a file that was made before is given back at once.
 
@@ -110,7 +110,7 @@ def exported_file(
     precision: PrecisionName,
     head: HeadName,
     dataset: Dataset | None,
-    tell: Callable[[Progress], None],
+    tell: Tell,
 ) -> Path:
     """The file of a checkpoint in the data folder, to be measured; exported where it is not there yet.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from compression.detector import read_checkpoint
 from compression.failures import Failure, TrainingError, failure_of, noted_failure, plain_error, plain_errors
 from compression.shared_run import add_state_sender
 from compression.spec import RecipeName, RunSpec
+from compression.telling import Tell
 from compression.trainer import FineTuneTrainer
 from compression.training_state import (
     ATTEMPT,
@@ -88,7 +89,7 @@ class ProgressTeller:
     A plain class of this module, so that Ultralytics can hand it to the processes of a multi-GPU training.
     """
 
-    tell: Callable[[Progress], None]
+    tell: Tell
     stage: str
     started: float = field(default_factory=time.monotonic)
     last_told: float = 0.0
@@ -155,7 +156,7 @@ def fine_tune(
     folder: Path,
     *,
     teacher: Path | None = None,
-    tell: Callable[[Progress], None],
+    tell: Tell,
     stage: str,
 ) -> Training:
     """Train a checkpoint's module, or go on where an interrupted training of it stopped.
@@ -192,9 +193,7 @@ def fine_tune(
     return _result(kept.state, folder)
 
 
-def _train(
-    overrides: dict[str, Any], dataset: Dataset, folder: Path, tell: Callable[[Progress], None], stage: str
-) -> Failure | None:
+def _train(overrides: dict[str, Any], dataset: Dataset, folder: Path, tell: Tell, stage: str) -> Failure | None:
     """Train to the end, or to a failure after which another attempt may help."""
     trainer = FineTuneTrainer(overrides=overrides)
     add_teller(trainer, tell, stage)
@@ -288,7 +287,7 @@ def _distillation(teacher: Path | None, spec: RunSpec, folder: Path) -> Iterator
         copy.unlink(missing_ok=True)
 
 
-def add_teller(trainer: DetectionTrainer, tell: Callable[[Progress], None], stage: str) -> None:
+def add_teller(trainer: DetectionTrainer, tell: Tell, stage: str) -> None:
     """Let a trainer tell its progress.
 
     Args:

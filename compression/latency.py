@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from cache.latency import LatencyRecord, LatencySpec
 from cache.record import Progress, RunRecord
 from cache.store import own_store
-from compression.backends import BACKENDS, Bench, Setting, bench_here, open_pass, peak_memory_mb
+from compression.backends import BACKENDS, Bench, Setting, bench_here, open_pass, peak_memory_mb, told_plainly
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.deploy import exported_file
@@ -171,15 +172,9 @@ def _seconds(places: Sequence[tuple[Path, Setting]], n_rounds: int, tell: Tell) 
     passes = []
     for place, setting in places:
         tell(Progress(stage=f"opening {place.name} on {setting.backend}"))
-        try:
-            once = open_pass(place, setting)
-            once()
-            passes.append(once)
-        except TrimboardError:
-            raise
-        except Exception as error:  # each backend has errors of its own
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise ModelError(f"{place.name!r} cannot be run on {setting.backend}: {reason}.") from error
+        with told_plainly(place, setting.backend):
+            passes.append(open_pass(place, setting))
+            passes[-1]()
     tell(Progress(stage=f"timing on {places[0][1].backend}"))
     return take_turns(passes, n_rounds=n_rounds)
 
@@ -207,12 +202,20 @@ def latency_spec(
     return LatencySpec(
         weights_sha256=subject,
         reference_sha256=reference,
-        calibration=calibration_of(setting, dataset),
         reference_precision=None if other.precision == setting.precision else other.precision,
         reference_imgsz=None if other.imgsz == setting.imgsz else other.imgsz,
-        **asdict(bench or bench_here(setting.backend)),
-        **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
+        **timing_conditions(setting, dataset, bench),
     )
+
+
+def timing_conditions(setting: Setting, dataset: Dataset | None, bench: Bench | None) -> dict[str, Any]:
+    """What decides times besides the model, as fields of a spec; see `latency_spec`."""
+    return {
+        **asdict(setting),
+        "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads,
+        "calibration": calibration_of(setting, dataset),
+        **asdict(bench or bench_here(setting.backend)),
+    }
 
 
 def place_of(subject: Timed, setting: Setting, dataset: Dataset | None, tell: Tell) -> Path:
@@ -269,7 +272,7 @@ def _record(
         ratio_high=ratio.high if ratio else None,
         peak_memory_mb=_peak_memory_mb(place, setting),
         size_bytes=size_of(place),
-        environment=describe_environment("0" if BACKENDS[setting.backend].on_gpu else "cpu"),
+        environment=describe_environment(setting.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,12 +19,12 @@ from torch import nn
 from cache.layer_times import LayerTime, LayerTimesRecord, LayerTimesSpec, TimedForm
 from cache.record import Progress
 from cache.store import own_store
-from compression.backends import BACKENDS, Bench, Setting, bench_here
+from compression.backends import Bench, Setting, told_plainly
 from compression.costs import shown_as
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.environment import describe_environment
-from compression.latency import Timed, calibration_of, place_of
+from compression.latency import Timed, place_of, timing_conditions
 from compression.profiling import NodeTimes, check_profiled, open_profiled
 from compression.telling import Tell
 from compression.timing import is_timed, take_turns
@@ -59,9 +58,7 @@ def layer_times_spec(
     return LayerTimesSpec(
         subject=subject,
         reference=reference,
-        calibration=calibration_of(setting, dataset),
-        **asdict(bench or bench_here(setting.backend)),
-        **{**asdict(setting), "threads": 0 if BACKENDS[setting.backend].on_gpu else setting.threads},
+        **timing_conditions(setting, dataset, bench),
     )
 
 
@@ -118,14 +115,17 @@ def time_and_store(
     n_rounds = n_rounds or N_ROUNDS
     places = [place_of(form, setting, dataset, tell) for form in forms]
     tell(Progress(stage=f"timing the layers on {setting.backend}"))
-    profiled = [open_profiled(place, setting) for place in places]
+    profiled = []
+    for place in places:
+        with told_plainly(place, setting.backend):
+            profiled.append(open_profiled(place, setting))
     take_turns([one.once for one in profiled], n_rounds=n_rounds)
     record = LayerTimesRecord(
         spec=spec,
         model=forms[-1].model,
         level=forms[-1].level,
         forms=tuple(_form(one.times(), form.checkpoint, n_rounds) for one, form in zip(profiled, forms, strict=True)),
-        environment=describe_environment("0" if BACKENDS[setting.backend].on_gpu else "cpu"),
+        environment=describe_environment(setting.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     own_store().save_layer_times(record)

@@ -13,11 +13,13 @@ from typing import Any
 from cache.accuracy import AccuracyRecord
 from cache.groups import originals_like, weights_of
 from cache.latency import LatencyRecord
-from cache.record import Progress, RunRecord
+from cache.record import RunRecord
+from cache.siblings import rivals_among
 from cache.store import own_store
 from compression.accuracy import measure_accuracy
 from compression.backends import Setting, why_not_here
 from compression.classes import class_subset
+from compression.commands import listed
 from compression.dataset import Dataset
 from compression.detector import file_sha256
 from compression.errors import ModelError, SpecError, TrimboardError
@@ -26,6 +28,7 @@ from compression.levels import ORIGINAL
 from compression.models import model_label, weights_file
 from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName, PrecisionName
 from compression.stored import KEY, checkpoint_of, find_checkpoint, find_result, levels_like, original_of
+from compression.telling import Tell
 
 # Of the training size; below it, detectors miss most of what they were trained to see.
 LEAST_PART = 0.25
@@ -190,7 +193,7 @@ def _siblings(reference: Timed, missing: list[str]) -> list[Timed]:
     if reference.record is None:
         missing.append(f"Nothing is stored of {reference.model!r}, so its siblings are not known.")
         return []
-    others = originals_like(reference.record, own_store().heads(data=reference.record.data))
+    others = originals_like(reference.record, rivals_among(own_store().heads(data=reference.record.data)))
     found = []
     for architecture, record in others.items():
         if architecture == reference.record.architecture:
@@ -216,7 +219,7 @@ def sizes_of(text: str, full: int, stride: int) -> list[int]:
         SpecError: one is no number, or too small.
     """
     sizes = []
-    for part in (part.strip() for part in text.split(",") if part.strip()):
+    for part in listed(text):
         try:
             number = float(part)
         except ValueError:
@@ -245,7 +248,7 @@ def measure_levers(
     threads: int,
     head: HeadName | None = None,
     again: bool = False,
-    tell: Callable[[Progress], None],
+    tell: Tell,
 ) -> tuple[list[Measured], list[str]]:
     """Measure all combinations, on each backend the reference first; what is stored already is taken from there.
 
@@ -289,7 +292,7 @@ def measure_levers(
     return done, list(dict.fromkeys(left_out))
 
 
-def _numbered(named: str, tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _numbered(named: str, tell: Tell) -> Tell:
     return lambda progress: tell(replace(progress, stage=f"{named}: {progress.stage}"))
 
 
@@ -300,7 +303,7 @@ def _measured(
     setting: Setting,
     dataset: Dataset,
     again: bool,
-    tell: Callable[[Progress], None],
+    tell: Tell,
 ) -> Measured:
     spec = subject.record.spec if subject.record else None
     # A model of some classes is measured on the view that it was trained on.

@@ -24,7 +24,7 @@ from torch.nn import functional
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.channels import Indices, is_depthwise
-from compression.costs import NORMALISED
+from compression.costs import norm_of
 from compression.trace import convolutions
 
 # Positions of a feature map that a regression looks at: at least so many in all, and so many a weight to be found.
@@ -70,13 +70,11 @@ def recover(
     images = images[: _fitting_images(sizes)]
     cells = _draw_cells(student, sizes, len(images), seed)
     targets = _teacher_outputs(teacher, kept, cells, images, device)
-    norms = dict(student.named_modules())
+    modules = dict(student.named_modules())
 
     def fit(name: str, conv: nn.Conv2d, inputs: Tensor) -> None:
         fitted = _fit(conv, _inputs_at(conv, inputs, cells[name].to(device), sizes[name][2]), targets.pop(name))
-        parent, _, last = name.rpartition(".")
-        norm = norms.get(f"{parent}.{NORMALISED[last]}") if last in NORMALISED else None
-        _set_weights(conv, norm if isinstance(norm, nn.BatchNorm2d) else None, *fitted)
+        _set_weights(conv, norm_of(modules, name), *fitted)
 
     with _before_each(student, fit):
         student(_as_input(images, device))

@@ -21,6 +21,7 @@ from compression.models import model_label
 from compression.planner import Planner
 from compression.shared_run import TRAINING_FOLDER
 from compression.spec import RunSpec, Target
+from compression.telling import Tell
 
 FINE_TUNING = "fine-tuning"
 NOT_BETTER = "No epoch of fine-tuning was better than the model before it, which was kept."
@@ -58,7 +59,7 @@ class NumberedThrough:
         n_before: epochs of the rounds before.
     """
 
-    tell: Callable[[Progress], None]
+    tell: Tell
     n_before: int
 
     def __call__(self, progress: Progress) -> None:
@@ -86,7 +87,7 @@ class Rounds:
     dataset: Dataset
     spec: RunSpec
     folder: Path
-    tell: Callable[[Progress], None]
+    tell: Tell
     stage: Stage
 
     def run(self) -> Compressed:

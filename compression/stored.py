@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.groups import basis_of, conditions_of
-from cache.record import CHECKPOINT, RunRecord
+from cache.record import CHECKPOINT, SHORT_KEY, RunRecord
 from cache.store import own_store
 from compression.errors import ModelError, SpecError
 from compression.levels import ORIGINAL
@@ -76,8 +76,8 @@ def checkpoint_of(record: RunRecord) -> Path:
     checkpoint = own_store().artifact_path(record)
     if checkpoint is None:
         raise ModelError(
-            f"The checkpoint of result {record.key[:12]} ({record.model} on {record.data}) is not on this machine; "
-            f"measure it again with `trimboard run --again`, or import it with `trimboard import-results`."
+            f"The checkpoint of result {record.key[:SHORT_KEY]} ({record.model} on {record.data}) is not on this "
+            f"machine; measure it again with `trimboard run --again`, or import it with `trimboard import-results`."
         )
     return checkpoint
 

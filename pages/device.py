@@ -10,7 +10,7 @@ from typing import TypeVar
 import pandas as pd
 import streamlit as st
 
-from cache.record import RunRecord
+from cache.record import SHORT_KEY, RunRecord
 from cache.rivals import originals_of
 from cache.series import Series
 from cache.store import Store
@@ -47,7 +47,6 @@ BACKENDS, DEFAULT_BACKENDS = ("onnx", "openvino", "torch", "tensorrt", "cuda"), 
 PRECISIONS, DEFAULT_PRECISIONS = ("fp32", "fp16", "int8"), ("fp32", "int8")
 SIZES, DEFAULT_SIZES = (1.0, 0.875, 0.75, 0.625, 0.5), (1.0, 0.75)
 MOST_THREADS = 256
-KEY_DIGITS = 12
 
 _SIZES_HELP = "Parts of the training size, rounded to the model's stride. Accuracy is measured again at each."
 _SIBLINGS_HELP = "Also the unpruned models of this family that are measured on this data set."
@@ -91,8 +90,8 @@ def _offer_to_measure(
         data = find_data(chosen.data, given, on_data).argument
     except DatasetError as error:
         data, problem = "DATA.yaml", str(error)
-    keys = [record.key[:KEY_DIGITS] for record in (*series.levels.values(), *series.custom)]
-    command = partial(local.levers_arguments, series.any_record.key[:KEY_DIGITS], data)
+    keys = [record.key[:SHORT_KEY] for record in (*series.levels.values(), *series.custom)]
+    command = partial(local.levers_arguments, series.any_record.key[:SHORT_KEY], data)
     if not may_act():
         return command
     show_jobs(lambda: local.levers_of(keys), lambda: _n_measured(store, series, on_data))
@@ -113,7 +112,7 @@ def _n_measured(store: Store, series: Series, on_data: Sequence[RunRecord]) -> i
 def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, ...]], *, can_start: bool) -> None:
     here = [level for level, one in sorted(series.levels.items()) if store.artifact_path(one, fetch=False)]
     options = list(dict.fromkeys([ORIGINAL, *here]))
-    key = series.any_record.key[:KEY_DIGITS]
+    key = series.any_record.key[:SHORT_KEY]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         levels = st.multiselect("Levels", options, options, key=f"levels-{key}", width=220)
         backends = st.multiselect("Backends", BACKENDS, DEFAULT_BACKENDS, key="backends", width=260)

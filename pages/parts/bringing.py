@@ -15,10 +15,8 @@ from compression.errors import TrimboardError
 from compression.jobs import local
 from pages.parts import formats
 from pages.parts.access import check_may_act, guarded
-from pages.parts.job_views import LOG_LINES, SENTENCE
+from pages.parts.job_views import POLL_SECONDS, job_view
 from pages.parts.runs import plain
-
-POLL_S = 1.0
 
 UPLOAD, PATH = "Upload", "By its path"
 # Session state: what was checked last in this session, by kind.
@@ -117,7 +115,7 @@ def _draw_form(kind: Kind) -> None:
 
 def _show_checks(kind: Kind) -> None:
     working = [job for job in _checks(kind) if job.exit_code() is None]
-    st.fragment(_draw_checks, run_every=POLL_S if working else None)(kind, len(working))
+    st.fragment(_draw_checks, run_every=POLL_SECONDS if working else None)(kind, len(working))
 
 
 def _checks(kind: Kind) -> list[local.Job]:
@@ -146,14 +144,7 @@ def _draw_checks(kind: Kind, n_worked: int) -> None:
         if job.exit_code() is None:
             st.info(f"Checking {name}. It goes on when you close this page.", icon=":material/hourglass_empty:")
         elif job.exit_code():
-            _draw_faults(name, faults_of(job), kind, number, job)
-
-
-def faults_of(job: local.Job) -> list[str]:
-    """Why a check was not passed, a sentence each."""
-    lines = (line.strip() for line in local.tail(job.log_file, LOG_LINES))
-    found = [line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)]
-    return found or [job.last_line() or "The process ended before it could say why."]
+            _draw_faults(name, job_view(job).problems, kind, number, job)
 
 
 def _draw_faults(name: str, faults: Sequence[str], kind: Kind, number: int, job: local.Job) -> None:

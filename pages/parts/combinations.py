@@ -21,7 +21,6 @@ from compression.spec import BackendName, HeadName, PrecisionName
 from pages.parts.outcome import MetricName
 
 CostOnDevice = Literal["median_ms", "ratio", "size_mb"]
-MEGA = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class Combination:
             return None
         if name == "ratio":
             return self.latency.ratio if self.has_ratio else None
-        return self.latency.median_ms if name == "median_ms" else self.latency.size_bytes / MEGA
+        return self.latency.median_ms if name == "median_ms" else self.latency.size_mb
 
     def metric(self, name: MetricName) -> float | None:
         """An accuracy; None where it was not measured."""

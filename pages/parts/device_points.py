@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cache.latency import LatencyRecord
 from compression.pareto import pareto_front
 from pages.parts import formats
-from pages.parts.combinations import MEGA, Combination, CostOnDevice
+from pages.parts.combinations import Combination, CostOnDevice
 from pages.parts.outcome import METRIC_LABELS, MetricName
 
 COST_LABELS: dict[CostOnDevice, str] = {
@@ -166,7 +166,7 @@ def combination_rows(points: Sequence[DevicePoint]) -> list[dict[str, str | int 
                 "ratio_low": _rounded(latency.ratio_low if one.has_ratio else None),
                 "ratio_high": _rounded(latency.ratio_high if one.has_ratio else None),
                 "peak_memory_mb": round(latency.peak_memory_mb, 1),
-                "size_mb": round(latency.size_bytes / MEGA, 3),
+                "size_mb": round(latency.size_mb, 3),
                 "backend": latency.spec.backend,
                 "backend_version": latency.spec.backend_version,
                 "threads": latency.spec.threads,

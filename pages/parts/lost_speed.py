@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cache.layer_times import LayerTimesRecord
-from cache.record import RunRecord
+from cache.record import SHORT_KEY, RunRecord
 from cache.store import Store
 from compression.lost_time import REST, LostTime, lost_time
 from pages.parts.legend import lost_speed_legend_html
@@ -20,7 +20,6 @@ N_NAMED = 3
 WHOLE = "whole model"
 # Less of the original's time than this part is not worth telling, and hardly to be told from noise.
 LEAST_LOST = 0.01
-SHORT_KEY = 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,15 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from cache.latency import LatencyRecord
-from cache.record import RunRecord
+from cache.record import SHORT_KEY, RunRecord
 from cache.rivals import originals_of, smaller_siblings
 from cache.series import Series
 from cache.siblings import is_uncut
 from cache.timings import Setting, Times, setting_of
 from compression.levels import ORIGINAL
 
-# So much of a key tells a result from all others that anybody has.
-SHORT_KEY = 12
 # What the bench command's help calls a pass; the same holds for each time here.
 INCLUDED = "Forward pass only: without reading the image, and without non-maximum suppression."
 

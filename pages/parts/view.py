@@ -10,7 +10,7 @@ from cache.judged import checkpoints_of, times_of_series
 from cache.latency import LatencyRecord
 from cache.record import Costs, PlanRecord, RunRecord
 from cache.series import Series
-from cache.siblings import Neighbours, neighbours_of
+from cache.siblings import Neighbours, neighbours_of, rivals_among
 from cache.store import Store
 from cache.timings import Times
 from cache.verdict import Verdict, published_verdicts, verdicts_of
@@ -112,7 +112,8 @@ def view_of(
     on_same_data = [record for record in records if record.data == data]
     own = find_brought("model", model)
     architecture = own.architecture if own and not mine else architecture_of(model, records)
-    neighbours = neighbours_of(architecture, series, on_same_data)
+    rivals = rivals_among(on_same_data)
+    neighbours = neighbours_of(architecture, series, rivals)
     imgsz = image_size(data, series, neighbours, own.imgsz if own else 0)
     # A page that is drawn again and again waits for no download.
     here = partial(store.artifact_path, fetch=False)
@@ -136,7 +137,7 @@ def view_of(
     seeds = [series, *(one for one in same_conditions if one is not series)] if series else []
     times = times_of_series(seeds, latencies) if seeds else {}
     planned = {level: plan.after for level, plan in plans.items()}
-    verdicts = verdicts_of(seeds, on_same_data, times, planned) if seeds else []
+    verdicts = verdicts_of(seeds, rivals, times, planned) if seeds else []
     return View(
         store=store,
         model=model,
@@ -146,7 +147,7 @@ def view_of(
         other_seeds=tuple(seeds[1:]),
         neighbours=neighbours,
         on_same_data=on_same_data,
-        verdicts=(*verdicts, *published_verdicts(architecture, on_same_data)),
+        verdicts=(*verdicts, *published_verdicts(architecture, rivals)),
         latencies=latencies,
         times=times,
         bench_command=bench_command(series, neighbours.siblings, times, here) if series else "",
