@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 from compression.commands import Add, backend_names
 from compression.errors import SpecError
+from compression.export_formats import parse_precisions
 from compression.jobs.local import write_progress
 from compression.lost_time import REST, lost_time
-from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName, PrecisionName
+from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName
 
 if TYPE_CHECKING:
     from cache.latency import LatencyRecord
@@ -34,7 +36,7 @@ def add_bench_command(add: Add) -> None:
     bench.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
     bench.add_argument("--batch", type=int, default=1, help="images a pass (default: %(default)s)")
     bench.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
-    bench.add_argument("--precision", default="fp32", choices=get_args(PrecisionName), help="default: %(default)s")
+    bench.add_argument("--precision", default="fp32", help="some of fp32, fp16, int8 (default: %(default)s)")
     bench.add_argument("--head", choices=["e2e", "nms"], help="whose predictions (default: e2e where there is one)")
     bench.add_argument("--data", help="data set whose training images calibrate int8")
     bench.add_argument("--layers", action="store_true", help="time each layer too, and show where speed-up is lost")
@@ -42,8 +44,8 @@ def add_bench_command(add: Add) -> None:
 
 
 def _bench(options: argparse.Namespace, results: TextIO) -> None:
-    backends = backend_names(options.backend)
-    from compression.backends import Setting, why_not_here
+    backends, precisions = backend_names(options.backend), parse_precisions(options.precision)
+    from compression.backends import BACKENDS, Setting, why_not_here
     from compression.dataset import open_dataset
     from compression.latency import INCLUDED, measure, opened, reference_of
     from compression.layer_times import measure_layers
@@ -55,11 +57,14 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
     dataset = open_dataset(options.data) if options.data else None
     records: list[LatencyRecord] = []
     layers: list[LayerTimesRecord] = []
-    reasons = []
-    for backend in backends:
+    reasons: dict[str, None] = {}
+    for backend, precision in product(backends, precisions):
+        if precision not in BACKENDS[backend].precisions and len(backends) * len(precisions) > 1:
+            reasons[f"Backend {backend} does not compute in {precision}, which is left out."] = None
+            continue
         setting = Setting(
             backend=backend,
-            precision=options.precision,
+            precision=precision,
             imgsz=imgsz,
             batch=options.batch,
             threads=options.threads,
@@ -67,7 +72,7 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
         )
         reason = why_not_here(backend)
         if reason:
-            reasons.append(reason)
+            reasons[reason] = None
             continue
         records += measure(subjects, reference, setting, dataset=dataset, again=options.again, tell=write_progress)
         if options.layers:

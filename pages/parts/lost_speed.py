@@ -109,6 +109,7 @@ def show_lost_speed(store: Store, record: RunRecord, originals: set[str]) -> Non
             f"trimboard bench {record.key[:SHORT_KEY]} --backend onnx,openvino --imgsz {record.imgsz} "
             f"--head {record.head} --layers",
             language="bash",
+            wrap_lines=True,
         )
         return
     label = st.segmented_control(

@@ -200,9 +200,21 @@ class TestCommand:
         assert "against whole; forward pass only" in told
         assert "Backend cuda is left out: " in capsys.readouterr().err
 
+    def test_each_precision_is_timed_where_a_backend_computes_in_it(
+        self, checkpoints: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        if reason := why_not_here("onnx"):
+            pytest.skip(reason)
+        question = ("--backend", "torch,onnx", "--precision", "fp32,fp16", "--imgsz", "64")
+        _, *rows, _ = bench(str(checkpoints[0]), *question).splitlines()
+        timed = [("torch", "fp32"), ("onnx", "fp32"), ("onnx", "fp16")]
+        assert [tuple(row.split()[2:4]) for row in rows] == timed
+        assert "Backend torch does not compute in fp16, which is left out." in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
+            (("--precision", "int4"), "There is no precision 'int4'; choose from fp32, fp16, int8."),
             (("--backend", "tpu"), "There is no backend 'tpu'; choose some of torch, onnx, openvino, tensorrt, cuda."),
             (("--backend", ","), "There is no backend ','; choose some of torch, onnx, openvino, tensorrt, cuda."),
             (("--backend", "cuda"), "None of the backends can run on this machine."),
