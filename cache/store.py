@@ -79,6 +79,18 @@ class Known:
     newest: str
 
 
+def known_of(record: RunRecord) -> Known:
+    """What a single result adds to the overview."""
+    return Known(
+        model=record.model,
+        data=record.data,
+        architecture=record.architecture,
+        provenance=record.provenance,
+        level=record.level,
+        newest=record.created,
+    )
+
+
 def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level: int) -> str:
     """Sha256 of everything that decides a plan; equal for two paths of the same weights.
 
@@ -251,6 +263,23 @@ class Store:
             kind = (record.model, record.data, record.architecture, record.provenance, record.level)
             newest[kind] = max(record.created, newest.get(kind, ""))
         return [Known(*kind, created) for kind, created in newest.items()]
+
+    def revision(self, data: str | None = None) -> str:
+        """A text that changes whenever a result of one's own is added or replaced.
+
+        Args:
+            data: only results on this data set count.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        columns = (summaries_table.c.key, summaries_table.c.created)
+        query = _chosen(select(*columns), summaries_table, None, data).order_by(summaries_table.c.key)
+        digest = hashlib.sha256()
+        with self._database.reading() as connection:
+            for key, created in connection.execute(query):
+                digest.update(f"{key} {created}\n".encode())
+        return digest.hexdigest()
 
     def heads(self, model: str | None = None, data: str | None = None) -> list[RunRecord]:
         """The same as `records`, but each without its layers and its curve: ten times as fast to read.

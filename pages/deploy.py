@@ -17,7 +17,7 @@ from pages.parts.access import AccessError, check_may_act, may_act
 from pages.parts.deployable import Deployable, deployables
 from pages.parts.exporting import FileCard, file_cards, offers
 from pages.parts.job_views import show_jobs
-from pages.parts.results import open_store
+from pages.parts.results import heads_on, open_store
 from pages.parts.runs import plain
 
 # Field of a `Deployable` and parameter of the address, as on Explore -> label of its select box.
@@ -47,9 +47,9 @@ def main() -> None:
         "Export a measured model to the format of the place where it shall run. Each file is run on real images beside "
         "its checkpoint, so that you see what the format and the precision change."
     )
-    store, records = open_store()
+    store = open_store()
     # A page that is drawn again and again waits for no download.
-    found = deployables(records, partial(store.artifact_path, fetch=False))
+    found = deployables(heads_on(store), partial(store.artifact_path, fetch=False))
     if not found:
         st.info(_NOTHING_YET if may_act() else "Nothing was exported yet.", icon=":material/info:")
         return

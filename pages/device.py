@@ -65,8 +65,8 @@ def main() -> None:
         "siblings stand on one picture, each measured: its accuracy on the file that is deployed, and its time in turn "
         "with level 0 in full precision."
     )
-    store, records = open_store()
-    chosen = choose_series(records)
+    store = open_store()
+    chosen = choose_series(store)
     if chosen.series is None:
         st.info(
             f"Nothing is measured of {plain(chosen.model)} on {plain(chosen.data)} yet. Measure a level on the page "
@@ -74,7 +74,7 @@ def main() -> None:
             icon=":material/info:",
         )
         return
-    on_data = [record for record in records if record.data == chosen.data]
+    on_data = chosen.on_same_data
     command = _offer_to_measure(store, chosen, chosen.series, on_data)
     _draw_measured(store, chosen.series, on_data, command)
     _draw_lost_speed(store, chosen.series)

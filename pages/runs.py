@@ -49,7 +49,7 @@ def main() -> None:
         "page, or the server, changes nothing. What was interrupted goes on from its last whole epoch once you resume "
         "it."
     )
-    store, _ = open_store()
+    store = open_store()
     # A run may also be queued on the command line, or by a colleague.
     st.fragment(_draw, run_every=POLL_S)(store)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from html import escape
 
 from pages.parts.device_points import DevicePoint
 from pages.parts.heatmap import Heatmap
-from pages.parts.plots import ACCENT, FAINT, FAINTEST, NEUTRAL, PUBLISHED
-from pages.parts.tradeoff import Tradeoff
+from pages.parts.plots import ACCENT, FAINT, FAINTEST, FRONT, NEUTRAL, OTHERS, PUBLISHED
+from pages.parts.tradeoff import Overlay, Tradeoff
 
 
 def legend_html(data: Tradeoff) -> str:
@@ -20,12 +21,18 @@ def legend_html(data: Tradeoff) -> str:
         (data.other_seeds, _faint(_dot(ACCENT, 3)), "other seeds"),
         (data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
         (data.custom, _square(ACCENT), "custom targets, measured; % of GFLOPs kept"),
+        *((one.points, _line(colour, "", _dot(colour)), escape(one.label)) for one, colour in _overlays(data)),
         (data.siblings, _line(NEUTRAL, "6 3", _dot(NEUTRAL)), "unpruned siblings, measured"),
         (data.siblings_published, _line(NEUTRAL, "2 3", _diamond(NEUTRAL)), "unpruned siblings, published"),
         (data.published, _diamond(PUBLISHED), "compressed, published"),
+        (data.front, _band(NEUTRAL), "Pareto front of all measured"),
     ]
     items = (f"<span>{svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
     return f'<div class="trimboard-legend">{"".join(items)}</div>'
+
+
+def _overlays(data: Tradeoff) -> list[tuple[Overlay, str]]:
+    return list(zip(data.overlays, OTHERS, strict=False))
 
 
 def device_legend_html(points: Sequence[DevicePoint]) -> str:
@@ -100,6 +107,10 @@ def _triangle(colour: str) -> str:
 
 def _stair(colour: str) -> str:
     return f'<path d="M1 12H11V7H20V2H29" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+
+def _band(colour: str) -> str:
+    return f'<path d="M1 11H15V4H29" fill="none" stroke="{colour}" stroke-width="5" opacity="{FRONT}"/>'
 
 
 def _diamond(colour: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -22,11 +23,17 @@ from pages.parts.tradeoff import AxisName, Point, Range, Tradeoff
 
 ACCENT = "#3B7DDD"
 ACCENT_RGB = "59,125,221"
+# Of other models in the same plot: green, purple and dark yellow, which colour-blind readers can tell from blue and
+# orange in the palette of Okabe and Ito (Color Universal Design, 2008); here as they read on white and on black.
+OTHERS = ("#0B9E77", "#C25C9B", "#A07D00")
 PUBLISHED = "#D9730D"
 NEUTRAL = "#8A93A0"
 
 # Opacity of points that are measured but not the result.
 FAINT = 0.65
+
+# Opacity of the Pareto front, which lies under the points.
+FRONT = 0.3
 
 # Opacity of a layer that keeps everything, in the heatmap.
 FAINTEST = 0.07
@@ -37,15 +44,18 @@ CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
 _AXIS_TITLES: dict[AxisName, str] = {
     "gflops": "GFLOPs an image (training graph)",
     "params": "Parameters, millions (training graph)",
+    "size": "Size of the checkpoint, MB",
     "time": "Measured time of a forward pass (original = 1)",
 }
 _TRANSPARENT = "rgba(0,0,0,0)"
+# A click chooses a level; Plotly's own fading of all other points would hide what it is compared with.
+_AS_ELSE = {"marker": {"opacity": 1}}
 HOVER = "%{hovertext}<extra></extra>"
 
 
 def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     """Accuracy against one cost; all of it where `shown` is None."""
-    figure = go.Figure(layout=layout(360))
+    figure = go.Figure(layout=layout(440))
     if shown is not None:
         figure.update_xaxes(range=shown.x)
         figure.update_yaxes(range=shown.y)
@@ -56,6 +66,9 @@ def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     _add_siblings(figure, "Unpruned siblings, measured", data.siblings, dash="dash", symbol="circle")
     _add_siblings(figure, "Unpruned siblings, published", data.siblings_published, dash="dot", symbol="diamond-open")
     _add_untrained(figure, data)
+    _add_front(figure, data.front)
+    for overlay, colour in zip(data.overlays, OTHERS, strict=False):
+        _add_line(figure, overlay.label, overlay.points, colour, dash="solid", symbol="circle")
     _add_points(figure, "Other seeds, measured", data.other_seeds, ACCENT, "circle", size=6, opacity=FAINT, text="")
     _add_measured(figure, data)
     _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square", text="bottom center")
@@ -68,6 +81,19 @@ def _add_siblings(figure: go.Figure, name: str, points: Sequence[Point], *, dash
     # Under the rising line there is room for long names, but not to the right of the last one.
     labels = ["bottom right"] * (len(points) - 1) + ["top left"]
     _add_line(figure, name, points, NEUTRAL, dash=dash, symbol=symbol, labels=labels)
+
+
+def _add_front(figure: go.Figure, points: Sequence[Point]) -> None:
+    """As steps: at a cost in between, the best there is is the last one that costs less."""
+    if points:
+        figure.add_scatter(
+            x=[point.x for point in points],
+            y=[point.y for point in points],
+            mode="lines",
+            line={"color": NEUTRAL, "width": 7, "shape": "hv"},
+            opacity=FRONT,
+            hoverinfo="skip",
+        )
 
 
 def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
@@ -159,12 +185,15 @@ def _add_points(
         )
 
 
-def _columns(points: Sequence[Point]) -> dict[str, list[float] | list[str]]:
+def _columns(points: Sequence[Point]) -> dict[str, Any]:
     return {
         "x": [point.x for point in points],
         "y": [point.y for point in points],
         "text": [point.text for point in points],
         "hovertext": [point.hover for point in points],
+        # Numbers would come back from a click as something else, texts come as they are.
+        "customdata": [point.pick for point in points],
+        "unselected": _AS_ELSE,
     }
 
 

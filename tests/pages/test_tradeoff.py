@@ -215,3 +215,59 @@ def test_equal_points_still_have_a_range() -> None:
     assert shown is not None
     assert shown.x == pytest.approx((1.425, 1.615))
     assert shown.y == pytest.approx((0.7075, 0.7325))
+
+
+def test_what_a_click_chooses() -> None:
+    first, second = series_of([*factories.series((0, 3)), _custom(0.4, 0.5), *factories.series((3,), seed=1)])
+    neighbours = Neighbours(siblings=(_sibling("yolo26n", 1.0, 0.72), _sibling("yolo26s", 4.0, 0.8)))
+    data = tradeoff(first, neighbours, cost="gflops", metric="map50_95", level=3, other_seeds=[second])
+    # Level 0 is not on the slider.
+    assert [point.pick for point in data.measured] == ["", "level=3"]
+    assert [point.pick for point in data.other_seeds] == ["seed=1&level=3"]
+    assert [point.pick for point in data.custom] == [f"key={first.custom[0].key}"]
+    assert [point.pick for point in data.siblings] == ["", "model=yolo26s"]
+
+
+def test_another_model_is_laid_over_with_its_own_original() -> None:
+    other = series_of(factories.series((2, 3), data="my cells", data_fingerprint="ef" * 32))[0]
+    data = tradeoff(_series(), Neighbours(), cost="gflops", metric="map50_95", level=3, overlaid={"other": other})
+    (overlay,) = data.overlays
+    assert (overlay.label, overlay.comparable) == ("other", False)
+    assert [(point.text, point.y) for point in overlay.points] == [("0", 0.72), ("2", 0.704), ("3", 0.684)]
+    assert overlay.points[1].pick == "model=yolo26n&data=my+cells&level=2"
+    # What it was cut from was not timed in turn with this model's original.
+    ratios = {"ab" * 32: 1.0}
+    timed = tradeoff(
+        _series(), Neighbours(), cost="time", metric="map50_95", level=3, ratios=ratios, overlaid={"other": other}
+    )
+    assert timed.overlays == ()
+
+
+def test_the_pareto_front_is_of_all_that_was_measured_on_one_data_set() -> None:
+    better = series_of(factories.series((4,), criterion="taylor"))[0]
+    better = replace(better, levels={4: replace(better.levels[4], metrics=factories.metrics(0, 0.71))})
+    elsewhere = series_of(factories.series((5,), data="cells", data_fingerprint="ef" * 32))[0]
+    elsewhere = replace(elsewhere, levels={5: replace(elsewhere.levels[5], metrics=factories.metrics(0, 0.9))})
+    data = tradeoff(
+        _series(),
+        Neighbours(),
+        cost="gflops",
+        metric="map50_95",
+        level=3,
+        overlaid={"better": better, "elsewhere": elsewhere},
+        with_front=True,
+    )
+    # Level 4 of the better one beats levels 2 to 4 of the chosen one.
+    assert [(point.x, point.y) for point in data.front] == [
+        (1.1856, 0.62),
+        (1.2525, 0.71),
+        (1.4531, 0.716),
+        (1.52, 0.72),
+    ]
+    assert tradeoff(_series(), Neighbours(), cost="gflops", metric="map50_95", level=3).front == ()
+
+
+def test_sizes_of_checkpoints() -> None:
+    records = [factories.with_checkpoint(factories.record(5), b"x" * 2_000_000, "5" * 64), factories.record(3)]
+    data = tradeoff(series_of(records)[0], Neighbours(), cost="size", metric="map50_95", level=5)
+    assert [(point.text, point.x) for point in data.measured] == [("5", 2.0)]
