@@ -91,8 +91,11 @@ def _draw_level(view: View) -> None:
         _draw_times(view, outcome)
     _draw_downloads(view, outcome)
     if outcome.record is not None and view.options is not None and may_act():
-        with st.expander("Measure this level again, with other settings"):
-            launch_form(level, view.options)
+        # A form of twenty fields would travel to the browser with each step of the slider.
+        again = st.expander("Measure this level again, with other settings", key="again", on_change="rerun")
+        if again.open:
+            with again:
+                launch_form(level, view.options)
 
 
 def _aim(level: int) -> str:

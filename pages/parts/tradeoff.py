@@ -285,6 +285,13 @@ def focus(data: Tradeoff) -> Range | None:
     return Range(x=x, y=_padded(min(y), max(y), least=0.02))
 
 
+def in_words(data: Tradeoff) -> str:
+    """What the plot shows of the chosen series, for readers who cannot see it."""
+    units = {"gflops": "GFLOPs", "params": "million parameters", "size": "MB", "time": "of the original's time"}
+    points = [f"{point.text}: {point.y:.3f} at {point.x:.3g} {units[data.cost]}" for point in data.measured]
+    return f"{METRIC_LABELS[data.metric]} by level (0 is the original). {'; '.join(points) or 'Nothing measured'}."
+
+
 def n_points(data: Tradeoff) -> int:
     """How many measured models stand in a plot; the original is a level and a sibling."""
     points = (*data.measured, *data.custom, *data.other_seeds, *data.siblings)

@@ -16,7 +16,7 @@ from pages.parts.outcome import METRIC_LABELS, MetricName, Outcome
 from pages.parts.plots import CONFIG, OTHERS, draw_tradeoff
 from pages.parts.results import heads_on
 from pages.parts.runs import plain
-from pages.parts.tradeoff import AxisName, Tradeoff, focus, lines_of, n_points, tradeoff
+from pages.parts.tradeoff import AxisName, Tradeoff, focus, in_words, lines_of, n_points, tradeoff
 from pages.parts.view import View
 
 _AXES: dict[AxisName, str] = {"gflops": "GFLOPs", "params": "Parameters", "time": "Latency", "size": "File size"}
@@ -73,6 +73,7 @@ def show_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         width="stretch",
         on_select=_pick,
         selection_mode="points",
+        alt=in_words(data),
     )
     if st.session_state.pop(_ELSEWHERE, False):
         st.rerun()

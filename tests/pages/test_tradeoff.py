@@ -11,7 +11,7 @@ from cache.record import Metrics, RunRecord
 from cache.series import Series, series_of
 from cache.siblings import Neighbours, neighbours_of
 from compression.spec import Target
-from pages.parts.tradeoff import focus, n_points, tradeoff
+from pages.parts.tradeoff import focus, in_words, n_points, tradeoff
 from tests import factories
 
 
@@ -265,6 +265,13 @@ def test_the_pareto_front_is_of_all_that_was_measured_on_one_data_set() -> None:
         (1.52, 0.72),
     ]
     assert tradeoff(_series(), Neighbours(), cost="gflops", metric="map50_95", level=3).front == ()
+
+
+def test_the_plot_is_told_in_words() -> None:
+    data = tradeoff(_series((0, 3)), Neighbours(), cost="params", metric="map50_95", level=3)
+    assert in_words(data) == (
+        "mAP50-95 by level (0 is the original). 0: 0.720 at 2.57 million parameters; 3: 0.684 at 2.19 million parameters."
+    )
 
 
 def test_sizes_of_checkpoints() -> None:
