@@ -82,7 +82,7 @@ def _draw_level(view: View) -> None:
     show_runs(view.store, view.subject, view.unmeasured)
     if outcome.record is None:
         _draw_unmeasured(view, level, outcome)
-    show_tradeoff(view, level, outcome)
+    show_tradeoff(view, level)
     _draw_heatmap(view, level, outcome)
     left, right = st.columns(2, gap="large")
     with left:

@@ -12,14 +12,19 @@ from pages.parts.plots import ACCENT, FAINT, FAINTEST, FRONT, NEUTRAL, OTHERS, P
 from pages.parts.tradeoff import Overlay, Tradeoff
 
 
-def legend_html(data: Tradeoff) -> str:
-    """The legend of what a plot shows, as HTML with inline drawings."""
+def legend_html(data: Tradeoff, level: int) -> str:
+    """The legend of what a plot shows, as HTML with inline drawings.
+
+    Args:
+        data: the plot's.
+        level: the chosen one.
+    """
     entries = [
         (data.measured, _line(ACCENT, "", _dot(ACCENT)), "measured levels, 0 = original"),
-        (data.chosen, _ring(ACCENT), "chosen level"),
+        (level in data.levels, _ring(ACCENT), "chosen level"),
         (data.untrained, _faint(_line(ACCENT, "2 3", _dot(ACCENT, 3.5))), "recovered, before any training"),
         (data.other_seeds, _faint(_dot(ACCENT, 3)), "other seeds"),
-        (data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
+        (level in data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
         (data.custom, _square(ACCENT), "custom targets, measured; % of GFLOPs kept"),
         *((one.points, _line(colour, "", _dot(colour)), escape(one.label)) for one, colour in _overlays(data)),
         (data.siblings, _line(NEUTRAL, "6 3", _dot(NEUTRAL)), "unpruned siblings, measured"),

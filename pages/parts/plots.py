@@ -9,7 +9,6 @@ result itself, before training or with another seed, is smaller and fainter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -28,6 +27,9 @@ ACCENT_RGB = "59,125,221"
 OTHERS = ("#0B9E77", "#C25C9B", "#A07D00")
 PUBLISHED = "#D9730D"
 NEUTRAL = "#8A93A0"
+
+# Name of the trace of rings.
+RINGS = "Chosen level"
 
 # Opacity of points that are measured but not the result.
 FAINT = 0.65
@@ -73,7 +75,7 @@ def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     _add_measured(figure, data)
     _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square", text="bottom center")
     _add_points(figure, "Compressed, published", data.published, PUBLISHED, "diamond-open", size=13)
-    _add_chosen(figure, data)
+    _add_marks(figure, data)
     return figure
 
 
@@ -114,27 +116,51 @@ def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
 
 
 def _add_measured(figure: go.Figure, data: Tradeoff) -> None:
-    # The chosen point carries its own label, clear of the ring around it.
-    points = [replace(point, text="") if point == data.chosen else point for point in data.measured]
-    _add_line(figure, "Levels, measured (0 = original)", points, ACCENT, dash="solid", symbol="circle", size=9)
+    _add_line(figure, "Levels, measured (0 = original)", data.measured, ACCENT, dash="solid", symbol="circle", size=9)
 
 
-def _add_chosen(figure: go.Figure, data: Tradeoff) -> None:
-    if data.chosen is not None:
-        marker = {"size": 19, "color": _TRANSPARENT, "line": {"color": ACCENT, "width": 3}, "symbol": "circle"}
-        figure.add_scatter(
-            x=[data.chosen.x],
-            y=[data.chosen.y],
-            text=[f"<b>{data.chosen.text}</b>"],
-            mode="markers+text",
-            marker=marker,
-            name="Chosen level",
-            textposition="top left",
-            textfont={"color": ACCENT, "size": 15},
-            hoverinfo="skip",
-        )
-    elif data.planned_x is not None:
-        figure.add_vline(x=data.planned_x, line={"color": ACCENT, "width": 1.5, "dash": "dot"})
+def _add_marks(figure: go.Figure, data: Tradeoff) -> None:
+    """A ring around each level, and a line at each planned one, all hidden: `mark_in_tradeoff` shows one of them.
+
+    So the figure is the same for all levels, and the browser does not draw it again when the slider moves.
+    """
+    figure.add_scatter(
+        x=[point.x for point in data.measured],
+        y=[point.y for point in data.measured],
+        mode="markers",
+        marker={
+            "size": 19,
+            "color": _TRANSPARENT,
+            "line": {"color": ACCENT, "width": 3},
+            "symbol": "circle",
+            "opacity": 0,
+        },
+        name=RINGS,
+        hoverinfo="skip",
+        unselected={"marker": {"opacity": 0}},
+    )
+    for x in data.planned_x.values():
+        figure.add_vline(x=x, line={"color": ACCENT, "width": 1.5, "dash": "dot"}, opacity=0)
+
+
+def mark_in_tradeoff(data: Tradeoff, level: int, plot: str) -> str:
+    """A style sheet that shows the mark of one level; empty where the level has none.
+
+    Args:
+        data: what was drawn.
+        level: the chosen one.
+        plot: CSS selector of the plot.
+    """
+    if level in data.levels:
+        number = data.levels.index(level) + 1
+        mark = f"{plot} .scatterlayer .trace:last-child .points path:nth-of-type({number})"
+    elif level in data.planned_x:
+        number = list(data.planned_x).index(level) + 1
+        mark = f"{plot} .layer-above .shapelayer path:nth-of-type({number})"
+    else:
+        return ""
+    # Plotly writes the opacity into the element itself.
+    return f"<style>{mark} {{ opacity: 1 !important; }}</style>"
 
 
 def _add_line(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -66,8 +66,8 @@ class Tradeoff:
         cost: of the horizontal axis.
         metric: of the vertical axis.
         measured: levels of the series in order of level, the original first.
-        chosen: the point of the chosen level, if measured.
-        planned_x: cost of the chosen level where only that is known.
+        levels: of `measured`, in the same order; 0 is the original.
+        planned_x: cost of each level where only that is known.
         untrained: the original, then the levels after recovery and before any training, in order of level; empty where
             none was measured so.
         custom: measured models with a target of their own.
@@ -84,8 +84,8 @@ class Tradeoff:
     cost: AxisName
     metric: MetricName
     measured: tuple[Point, ...] = ()
-    chosen: Point | None = None
-    planned_x: float | None = None
+    levels: tuple[int, ...] = ()
+    planned_x: Mapping[int, float] = field(default_factory=dict)
     untrained: tuple[Point, ...] = ()
     custom: tuple[Point, ...] = ()
     custom_untrained: tuple[Point, ...] = ()
@@ -116,23 +116,21 @@ def tradeoff(
     *,
     cost: AxisName,
     metric: MetricName,
-    level: int,
-    planned: Costs | None = None,
+    planned: Mapping[int, Costs] | None = None,
     untrained: bool = True,
     other_seeds: Sequence[Series] = (),
     ratios: Mapping[str, float] | None = None,
     overlaid: Mapping[str, Series] | None = None,
     with_front: bool = False,
 ) -> Tradeoff:
-    """The data of one scatter plot.
+    """The data of one scatter plot, the same whatever level is chosen.
 
     Args:
         series: measured levels, joined by a line; None if nothing is measured.
         neighbours: what they are compared with.
         cost: of the horizontal axis.
         metric: of the vertical axis.
-        level: the chosen one, 1 to 5.
-        planned: costs of the chosen level where it was not measured.
+        planned: costs of levels that were not measured.
         untrained: whether to show where the levels stood before training.
         other_seeds: series that differ from this one in nothing but the seed.
         ratios: measured times as parts of the original's, by hash of the checkpoint; what has none is no point.
@@ -148,8 +146,8 @@ def tradeoff(
         cost=cost,
         metric=metric,
         measured=tuple(measured.values()),
-        chosen=measured.get(level),
-        planned_x=axis.of_plan(planned) if planned and level not in measured else None,
+        levels=tuple(measured),
+        planned_x=_planned(planned or {}, measured, axis),
         untrained=(*(measured[level] for level in measured if level == ORIGINAL), *before) if before else (),
         custom=_points(custom, axis, metric, pick=_pick_key),
         custom_untrained=_untrained_points(custom if untrained else (), axis, metric),
@@ -162,6 +160,11 @@ def tradeoff(
         overlays=tuple(one for one in others if one.points),
     )
     return replace(data, front=_front(data)) if with_front else data
+
+
+def _planned(planned: Mapping[int, Costs], measured: Mapping[int, Point], axis: _Axis) -> dict[int, float]:
+    costs = {level: axis.of_plan(one) for level, one in planned.items() if level not in measured}
+    return {level: cost for level, cost in sorted(costs.items()) if cost is not None}
 
 
 def _front(data: Tradeoff) -> tuple[Point, ...]:
@@ -271,7 +274,7 @@ def focus(data: Tradeoff) -> Range | None:
     points = [*measured, *data.published]
     if not points:
         return None
-    own_x = [point.x for point in points] + ([data.planned_x] if data.planned_x is not None else [])
+    own_x = [*(point.x for point in points), *data.planned_x.values()]
     lines = [line for line in (data.siblings, data.siblings_published) if line]
     # The original that published levels start from is a sibling, not a level.
     nearest = [min(line, key=lambda point: abs(point.x - max(own_x))) for line in lines]

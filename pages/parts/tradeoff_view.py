@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from cache.series import Series, series_of
 from cache.timings import Setting
 from pages.parts.legend import legend_html
 from pages.parts.measured_times import ratios_of
-from pages.parts.outcome import METRIC_LABELS, MetricName, Outcome
-from pages.parts.plots import CONFIG, OTHERS, draw_tradeoff
+from pages.parts.outcome import METRIC_LABELS, MetricName
+from pages.parts.plots import CONFIG, OTHERS, draw_tradeoff, mark_in_tradeoff
 from pages.parts.results import heads_on
 from pages.parts.runs import plain
 from pages.parts.tradeoff import AxisName, Tradeoff, focus, in_words, lines_of, n_points, tradeoff
@@ -33,7 +33,7 @@ _TIMED_ON = (
 _PICKED, _ELSEWHERE = "picked", "picked-elsewhere"
 
 
-def show_tradeoff(view: View, level: int, outcome: Outcome) -> None:
+def show_tradeoff(view: View, level: int) -> None:
     """Draw the section."""
     st.subheader("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -44,30 +44,35 @@ def show_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         whole = st.toggle("Whole family", key="family", bind="query-params", help=_WHOLE_FAMILY)
         untrained = _choose_untrained(view.series)
         with_front = st.toggle("Pareto front", key="front", bind="query-params", help=_FRONT)
-    ratios = ratios_of(view.series, view.times[setting]) if view.series and setting else {}
-    data = tradeoff(
-        view.series,
-        view.neighbours,
-        cost=cost,
-        metric=metric,
-        level=level,
-        planned=outcome.costs if outcome.record is None else None,
-        untrained=untrained,
-        other_seeds=view.other_seeds,
-        ratios=ratios,
-        overlaid=overlaid,
-        with_front=with_front,
-    )
-    notes = _notes(view, data, ratios)
+    question = ("tradeoff", metric, cost, setting, tuple(overlaid), whole, untrained, with_front)
+    if question not in view.drawn:
+        data = tradeoff(
+            view.series,
+            view.neighbours,
+            cost=cost,
+            metric=metric,
+            planned={one: plan.after for one, plan in view.plans.items()},
+            untrained=untrained,
+            other_seeds=view.other_seeds,
+            ratios=ratios_of(view.series, view.times[setting]) if view.series and setting else {},
+            overlaid=overlaid,
+            with_front=with_front,
+        )
+        figure = draw_tradeoff(data, None if whole else focus(data))
+        view.drawn[question] = (data, figure, _notes(view, data))
+    _draw(view, level, *view.drawn[question])
+
+
+def _draw(view: View, level: int, data: Tradeoff, figure: go.Figure, notes: list[str]) -> None:
     if not any((data.measured, data.siblings_published, data.published, data.custom, data.overlays)):
         nothing = (
             f"No accuracy is known here yet. The first measured level of {view.model} on {view.data} appears here."
         )
         st.info(plain(" ".join(notes) if view.series and notes else nothing))
         return
-    st.html(legend_html(data))
+    st.html(legend_html(data, level))
     st.plotly_chart(
-        draw_tradeoff(data, None if whole else focus(data)),
+        figure,
         key="tradeoff",
         config=CONFIG,
         width="stretch",
@@ -75,6 +80,7 @@ def show_tradeoff(view: View, level: int, outcome: Outcome) -> None:
         selection_mode="points",
         alt=in_words(data),
     )
+    st.html(mark_in_tradeoff(data, level, ".st-key-tradeoff") or "<style></style>")
     if st.session_state.pop(_ELSEWHERE, False):
         st.rerun()
     _draw_picked(view)
@@ -118,7 +124,7 @@ def _draw_picked(view: View) -> None:
         st.markdown(f"**{plain(title)}**  \n" + "  \n".join(map(plain, lines)))
 
 
-def _notes(view: View, data: Tradeoff, ratios: Mapping[str, float]) -> list[str]:
+def _notes(view: View, data: Tradeoff) -> list[str]:
     notes = [view.neighbours.left_out] if view.neighbours.left_out else []
     if view.series is not None and not (view.neighbours.siblings or view.neighbours.siblings_published):
         notes.append(
@@ -127,11 +133,10 @@ def _notes(view: View, data: Tradeoff, ratios: Mapping[str, float]) -> list[str]
         )
     if data.cost in ("time", "size"):
         seeds = view.other_seeds
-        known = n_points(
-            tradeoff(view.series, view.neighbours, cost="gflops", metric=data.metric, level=0, other_seeds=seeds)
-        )
+        all_of_them = tradeoff(view.series, view.neighbours, cost="gflops", metric=data.metric, other_seeds=seeds)
+        known = n_points(all_of_them)
         if missing := known - n_points(data):
-            why = "were not timed there" if ratios else "left no checkpoint whose size is known"
+            why = "were not timed there" if data.cost == "time" else "left no checkpoint whose size is known"
             notes.append(f"{missing} of {known} measured models {why}, and are left out.")
     return notes
 

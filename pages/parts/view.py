@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from cache.judged import checkpoints_of, times_of_series
 from cache.latency import LatencyRecord
@@ -58,6 +59,7 @@ class View:
         file_of: the data set whose data.yaml a run needs.
         given_path: of that file, as the user typed it; empty if he did not.
         subject: whose runs are shown.
+        drawn: figures, by what decides them, so that each is built once.
     """
 
     store: Store
@@ -81,6 +83,7 @@ class View:
     file_of: str
     given_path: str
     subject: Subject
+    drawn: dict[object, Any] = field(default_factory=dict, compare=False)
 
     @property
     def unmeasured(self) -> list[int]:

@@ -51,12 +51,14 @@ def _card(page: Page, label: str) -> str:
 
 
 def _chosen_point(page: Page) -> list[float]:
-    """Where the ring is drawn: GFLOPs and accuracy."""
+    """Where a ring is seen: GFLOPs and accuracy."""
     point: list[float] = page.wait_for_function(
         """() => {
           const plot = document.querySelector('.st-key-tradeoff .js-plotly-plot');
           const trace = plot?._fullData?.find(trace => trace.name === 'Chosen level');
-          return trace && [trace.x[0], trace.y[0]];
+          const rings = [...plot?.querySelectorAll('.scatterlayer .trace:last-child .points path') ?? []];
+          const seen = rings.map((ring, place) => [getComputedStyle(ring).opacity, place]).filter(([o]) => o === '1');
+          return trace && seen.length === 1 && [trace.x[seen[0][1]], trace.y[seen[0][1]]];
         }"""
     ).json_value()
     return point
@@ -82,10 +84,7 @@ def test_from_the_first_visit_to_the_csv(server: str, page: Page) -> None:
     card = page.get_by_test_id("stMetric").first
     expect(card).to_contain_text("0.620")
     expect(card).to_contain_text("-13.9%")
-    page.wait_for_function(
-        "document.querySelector('.st-key-tradeoff .js-plotly-plot')._fullData.some("
-        "trace => trace.name === 'Chosen level' && trace.x[0] === 1.1856)"
-    )
+    assert _chosen_point(page) == [1.1856, 0.62]
     page.wait_for_function(
         "document.querySelector('.st-key-heatmap .js-plotly-plot')._fullData[0].y.includes('<b>Level 5</b>')"
     )
