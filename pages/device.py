@@ -31,7 +31,14 @@ from pages.parts.combinations import (
 )
 from pages.parts.conditions import find_data, path_key
 from pages.parts.device_plot import draw_device
-from pages.parts.device_points import COST_LABELS, DevicePoint, combination_rows, device_points, front_in_words
+from pages.parts.device_points import (
+    COLUMN_HEADINGS,
+    COST_LABELS,
+    DevicePoint,
+    combination_rows,
+    device_points,
+    front_in_words,
+)
 from pages.parts.job_views import show_jobs
 from pages.parts.legend import device_legend_html
 from pages.parts.lost_speed import show_lost_speed
@@ -224,7 +231,9 @@ def _draw_points(
         "the image and non-maximum suppression are not in it."
     )
     rows = pd.DataFrame(combination_rows(points))
-    st.dataframe(rows, hide_index=True, width="stretch", key="device-table")
+    # None hides a column.
+    headings = {name: COLUMN_HEADINGS.get(name) for name in rows.columns}
+    st.dataframe(rows, hide_index=True, width="stretch", key="device-table", column_config=headings)
     st.download_button(
         "Export CSV",
         data=lambda: rows.to_csv(index=False).encode(),

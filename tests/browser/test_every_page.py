@@ -1,0 +1,126 @@
+"""Every page as everybody meets it: no barrier that axe-core finds, no error, nothing wider than a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page
+
+from cache.record import Progress
+from cache.store import Store
+from compression.request import RunRequest
+from tests import factories
+from tests.browser.conftest import IN_BROWSER, PATIENCE_MS, serving
+
+pytestmark = IN_BROWSER
+
+PAGES = ("explore", "detections", "runs", "device", "deploy", "bring")
+WIDE, NARROW = 1440, 390
+# A deep link may be a page's or that of a server with a path of its own. Streamlit's frontend asks at both places whether
+# the server is there, and one of them answers 404, which browsers log.
+STREAMLITS_OWN = ("/_stcore/health", "/_stcore/host-config")
+SERIOUS = ("serious", "critical")
+
+
+@dataclass
+class Visit:
+    """A page of the browser that goes from page to page, and what its console said."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        path = urlsplit(message.location["url"]).path
+        below_a_page = path.count("/") > 2 and path.endswith(STREAMLITS_OWN)
+        if message.type == "error" and not below_a_page:
+            self.errors.append(f"{message.text} ({path})")
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Browser) -> Iterator[Visit]:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    yield Visit(page)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def with_results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the results that come with the program, and a run of each kind."""
+    home = tmp_path_factory.mktemp("with-results")
+    queue = Store(f"sqlite:///{home / 'trimboard.db'}").queue
+    for level in (1, 2, 3):
+        spec = factories.spec(level)
+        queue.submit(spec, RunRequest(model=spec.model, data=spec.data, level=level), lanes="cpu")
+    at_work, failed = factories.spec(1), factories.spec(2)
+    queue.take(at_work.key, pid=os.getpid())
+    queue.tell(at_work.key, Progress(stage="fine-tuning", epoch=2, epochs=4, map50=0.5, map50_95=0.3))
+    queue.take(failed.key, pid=os.getpid())
+    queue.end(failed.key, "failed", "No space is left.")
+    with serving(home) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that nothing was measured on."""
+    with serving(tmp_path_factory.mktemp("empty")) as address:
+        yield address
+
+
+def open_page(visit: Visit, address: str, name: str) -> None:
+    visit.errors.clear()
+    visit.page.goto(f"{address}/{name}")
+    settle(visit.page)
+
+
+def settle(page: Page) -> None:
+    page.wait_for_selector("h1")
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.wait_for_function(
+        """() => !document.querySelector('[data-testid=stSkeleton]')
+          && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(plot => plot.querySelector('.main-svg'))"""
+    )
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds that counts, a line for each element."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{rule['id']} ({rule['impact']}): {node['html'][:200]} {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in SERIOUS
+        for node in rule["nodes"]
+    ]
+
+
+def check(visit: Visit) -> None:
+    page = visit.page
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.locator("h1").count() == 1
+    assert barriers(page) == []
+    assert visit.errors == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_with_results(visit: Visit, with_results: str, name: str) -> None:
+    visit.page.emulate_media(color_scheme="light")
+    visit.page.set_viewport_size({"width": WIDE, "height": 900})
+    open_page(visit, with_results, name)
+    check(visit)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_without_results(visit: Visit, empty: str, name: str) -> None:
+    open_page(visit, empty, name)
+    check(visit)
