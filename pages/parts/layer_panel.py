@@ -1,0 +1,148 @@
+"""One layer of the heatmap, opened: what each level leaves of it, what it is worth, and what hangs together with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from cache.record import LayerRow
+from cache.sensitivity import GroupSensitivity, SensitivityRecord
+from pages.parts import formats
+from pages.parts.heatmap import block_of, region_of, saved_pct
+from pages.parts.heatmap_plot import draw_importance
+from pages.parts.methods import CRITERIA
+from pages.parts.plots import CONFIG
+
+# Layers that hang together are named up to so many.
+MOST_NAMED = 12
+# Below so many points a difference on a few hundred images tells nothing.
+NOISE_POINTS = 0.5
+
+
+def level_rows(name: str, layers_of: Mapping[int, Sequence[LayerRow]], chosen: int) -> list[dict[str, str]]:
+    """One row a level that is known: channels and costs of a layer, each against the original's.
+
+    Args:
+        name: of the layer.
+        layers_of: level -> one row a layer.
+        chosen: the level that the page shows.
+    """
+    rows: list[dict[str, str]] = []
+    for level, of_level in sorted(layers_of.items()):
+        row = next((one for one in of_level if one.name == name), None)
+        if row is None:
+            continue
+        total = {cost: sum(getattr(one, f"{cost}_before") for one in of_level) for cost in ("gflops", "params")}
+        if not rows:
+            rows.append(_row("Original", row.channels_before, row.gflops_before, row.params_before, "", ""))
+        saved = [f"{saved_pct(row, cost, total[cost]):.2f}%" for cost in ("gflops", "params")]  # type: ignore[arg-type]
+        title = f"Level {level}, chosen" if level == chosen else f"Level {level}"
+        rows.append(_row(title, row.channels_after, row.gflops_after, row.params_after, *saved))
+    return rows
+
+
+def _row(title: str, channels: int, gflops: float, params: int, gflops_saved: str, params_saved: str) -> dict[str, str]:
+    return {
+        "": title,
+        "Channels": str(channels),
+        "GFLOPs": f"{gflops:.4f}",
+        "of the model's, saved": gflops_saved,
+        "Parameters": f"{params:,}",
+        "of the model's, saved ": params_saved,
+    }
+
+
+def sensitivity_in_words(record: SensitivityRecord, group: GroupSensitivity) -> str:
+    """What cutting a group alone costs, and how that was found out."""
+    points = record.lost(group)
+    if points is None:
+        return f"All {group.channels_before} channels stay: {group.locked}."
+    spec = record.spec
+    images = f"{spec.n_images} of {record.n_val}" if spec.n_images < record.n_val else f"the {spec.n_images}"
+    if abs(points) < NOISE_POINTS:
+        verdict = "That is within the noise of so many images: this layer can give up channels."
+    else:
+        verdict = "" if points > 0 else "Chance on so many images; cutting it alone costs nothing that could be seen."
+    sentence = (
+        f"With {group.channels_before} → {group.channels_after} channels and nothing else cut, mAP50-95 is "
+        f"{formats.accuracy(record.map50_95)} → {formats.accuracy(group.map50_95)} ({-points:+.1f} points) on {images} "
+        f"validation images, and the model has {100 * group.gflops_saved:.2f}% fewer GFLOPs and "
+        f"{100 * group.params_saved:.2f}% fewer parameters. Nothing was recovered or trained, so a run loses far less."
+    )
+    return f"{sentence} {verdict}".strip()
+
+
+def coupled_in_words(group: GroupSensitivity, name: str) -> str:
+    """Which layers give the same channels."""
+    others = [other for other in group.layers if other != name]
+    if not others:
+        return "No other layer gives these channels; only the layers that read them follow."
+    named = ", ".join(f"`{other}`" for other in others[:MOST_NAMED])
+    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+    return f"The same channels go in {named}{more}: their outputs are added, or belong together by their positions."
+
+
+def show_layer(
+    name: str,
+    layers_of: Mapping[int, Sequence[LayerRow]],
+    *,
+    level: int,
+    record: SensitivityRecord | None,
+    n_blocks: tuple[int, int] | None,
+) -> None:
+    """Draw the panel of a layer.
+
+    Args:
+        name: of the layer.
+        layers_of: level -> one row a layer.
+        level: the chosen one.
+        record: what the layers are worth; None where it was not measured.
+        n_blocks: of the backbone and of the whole model; None where its yaml is unknown.
+    """
+    known = next(row for rows in layers_of.values() for row in rows if row.name == name)
+    groups = record.groups_of(name) if record else ()
+    region = region_of(name, n_blocks)
+    place = f"block {block_of(name)}" + (f" of the model, in its {region}" if region else " of the model")
+    with st.container(border=True, key="layer-panel"):
+        st.markdown(f"**`{name}`** · {known.type}, {place}")
+        reason = known.locked or next((group.locked for group in groups[:1]), None)
+        if reason:
+            st.markdown(f":material/lock: All {known.channels_before} channels stay: {reason}.")
+        left, right = st.columns([6, 5], gap="large")
+        with left:
+            rows = pd.DataFrame(level_rows(name, layers_of, level))
+            st.dataframe(rows, hide_index=True, width="stretch", key="layer-levels")
+            st.caption(
+                "Output channels that are left, and the layer's own costs on the training graph. Fewer channels of the "
+                "layers before it make it cheaper too."
+            )
+        with right:
+            _show_worth(name, record, groups, layers_of.get(level, ()))
+
+
+def _show_worth(
+    name: str, record: SensitivityRecord | None, groups: Sequence[GroupSensitivity], of_level: Sequence[LayerRow]
+) -> None:
+    if record is None or not groups:
+        st.markdown(f"Sensitivity, importance of the channels and coupled layers: {formats.NOT_MEASURED}.")
+        return
+    for group in groups:
+        if group.map50_95 is None:
+            # The reason stands above where nothing can be cut at all.
+            if group is not groups[0]:
+                st.markdown(f":material/lock: {sensitivity_in_words(record, group)}")
+            continue
+        st.markdown(f"**Sensitivity.** {sensitivity_in_words(record, group)}")
+        cut = next((row.sparsity for row in of_level if row.name == name), 0.0)
+        st.plotly_chart(
+            draw_importance(group, cut), key=f"importance-{groups.index(group)}", config=CONFIG, width="stretch"
+        )
+        shaded = f"; shaded is the part that the chosen level cuts, {100 * cut:.1f}%" if cut else ""
+        st.caption(
+            f"Importance of the {group.channels_before} channels by {record.spec.criterion} "
+            f"({CRITERIA[record.spec.criterion]}; 1 is their mean){shaded}. A flat line says that all matter alike, a "
+            "steep one that some are hardly used. A run may rank them by another criterion."
+        )
+        st.markdown(f"**Coupled layers.** {coupled_in_words(group, name)}")
