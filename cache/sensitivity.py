@@ -131,9 +131,7 @@ def parse_sensitivity(text: str) -> SensitivityRecord:
 
     def build(values: dict[str, Any]) -> SensitivityRecord:
         groups = tuple(
-            GroupSensitivity(
-                **{**group, "layers": tuple(group["layers"]), "importance": tuple(group["importance"])}
-            )
+            GroupSensitivity(**{**group, "layers": tuple(group["layers"]), "importance": tuple(group["importance"])})
             for group in values["groups"]
         )
         return SensitivityRecord(**{**values, "spec": SensitivitySpec(**values["spec"]), "groups": groups})

@@ -31,7 +31,7 @@ def add_sensitivity_command(add: Add) -> None:
         default=DEFAULT_IMAGES,
         help="validation images, evenly spaced, at most (default: %(default)s)",
     )
-    asked.add_argument("--head", choices=["e2e", "nms"], help="predictions that count (default: e2e where there is one)")
+    asked.add_argument("--head", choices=["e2e", "nms"], help="predictions that count (default: e2e if there)")
     asked.add_argument("--device", default="", help="cpu, 0, ... (default: chosen by Ultralytics)")
     asked.add_argument("--again", action="store_true", help="measure even where the answer is stored")
 
@@ -71,8 +71,8 @@ def _write(record: SensitivityRecord, results: TextIO) -> None:
     rows = [_row(record, group) for group in sorted(free, key=lambda group: group.map50_95 or 0.0)]
     results.write(
         f"{record.model} has mAP50-95 {record.map50_95:.3f} on {spec.n_images} of {record.n_val} validation images of "
-        f"{record.data} ({spec.head} head, {spec.imgsz} pixels). With {100 * spec.part:g}% of one layer's channels cut, "
-        f"the weakest by {spec.criterion}, with nothing recovered and nothing trained:\n\n"
+        f"{record.data} ({spec.head} head, {spec.imgsz} pixels). With {100 * spec.part:g}% of one layer's channels "
+        f"cut, the weakest by {spec.criterion}, with nothing recovered and nothing trained:\n\n"
     )
     results.write(f"{pd.DataFrame(rows).to_string(index=False)}\n\n")
     for group in record.groups:

@@ -73,8 +73,8 @@ class Heatmap:
     def ceiling_pct(self) -> float:
         """The end of the colour scale, the same for all levels.
 
-        Of channels the deepest cut, rounded up to a full ten percent; of costs the largest saving, rounded up to 1, 2 or
-        5 times a power of ten.
+        Of channels the deepest cut, rounded up to a full ten percent; of costs the largest saving, rounded up to 1, 2
+        or 5 times a power of ten.
         """
         largest = max((value for row in self.values for value in row if value is not None), default=0.0)
         return max(10.0, 10.0 * math.ceil(largest / 10)) if self.shown == "channels" else nice_ceiling(largest)
@@ -157,7 +157,7 @@ def nice_ceiling(value: float) -> float:
 
 
 def sensitivities(data: Heatmap, record: SensitivityRecord | None) -> Sensitivities:
-    """What cutting each layer of a heatmap alone costs; of a layer that gives channels of several groups the dearest."""
+    """What cutting each layer of a heatmap alone costs; of a layer of several groups, the dearest."""
     lost: list[float | None] = []
     told = []
     for name in data.layers:

@@ -48,7 +48,7 @@ def draw_heatmap(data: Heatmap, strip: Sensitivities) -> go.Figure:
         zeroline=False,
         fixedrange=True,
         tickangle=0,
-        anchor="y",
+        automargin=False,
     )
     step = _step(data.levels)
     both = {"showgrid": False, "zeroline": False, "fixedrange": True, "automargin": False}
@@ -156,7 +156,8 @@ def _add_markers(figure: go.Figure, data: Heatmap, strip: Sensitivities) -> None
 def _add_regions(figure: go.Figure, data: Heatmap) -> None:
     for region in data.regions:
         if region.first:
-            figure.add_vline(x=region.first - 0.5, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
+            x, line = region.first - 0.5, {"color": NEUTRAL, "width": 1, "dash": "dot"}
+            figure.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, yref="paper", line=line)
         figure.add_annotation(
             x=region.first - 0.5,
             y=1,

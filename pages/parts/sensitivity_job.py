@@ -22,9 +22,9 @@ from pages.parts.view import View
 VALIDATING = "measuring"
 
 _EXPLAINED = (
-    f"Cuts {100 * DEFAULT_PART:g}% of one layer's channels and nothing else, measures mAP50-95 on at most {DEFAULT_IMAGES} "
-    "validation images with nothing recovered and nothing trained, and goes on to the next layer. It shows which layers "
-    "can give, and is kept for good."
+    f"Cuts {100 * DEFAULT_PART:g}% of one layer's channels and nothing else, measures mAP50-95 on at most "
+    f"{DEFAULT_IMAGES} validation images with nothing recovered and nothing trained, and goes on to the next layer. It "
+    "shows which layers can give, and is kept."
 )
 
 
