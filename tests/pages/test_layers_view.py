@@ -41,7 +41,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tu
 
 def _measured_levels() -> Store:
     """All levels, and the original's checkpoint on this machine."""
-    store = Store()
+    store = Store(shipped=run_folder("nothing"))
     for record in factories.series():
         store.save(factories.with_checkpoint(record, b"weights", "ab" * 32) if record.level == 0 else record)
         if record.level == 0:
