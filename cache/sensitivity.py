@@ -59,6 +59,7 @@ class GroupSensitivity:
         channels_before: how many there are.
         channels_after: how many were left.
         locked: why they must stay; None where some may go.
+        predicts: whether the predictions that counted come from them; nothing is lost without a head that only trains.
         map50_95: accuracy without the others; None where they are locked.
         gflops_saved: part of the model's GFLOPs, 0 to 1.
         params_saved: part of the model's parameters, 0 to 1.
@@ -70,6 +71,7 @@ class GroupSensitivity:
     channels_before: int
     channels_after: int
     locked: str | None
+    predicts: bool
     map50_95: float | None
     gflops_saved: float
     params_saved: float

@@ -131,16 +131,14 @@ def _measured(
         tell(Progress(stage="measuring the model as it is"))
         # Of a copy: the validator folds BatchNorm.
         whole = accuracy(silence_others(module, planner.trace, _all_kept(planner.trace)))
-        groups = {index: _locked(planner.trace, tie) for tie in planner.trace.ties for index in tie[:1]}
+        groups = {tie[0]: _group(planner, tie, spec.head) for tie in planner.trace.ties}
         cuts, start = planner.cut_alone(spec.part), time.perf_counter()
         for number, (unit, kept) in enumerate(cuts.items()):
-            cut = _cut(planner, unit, kept)
+            cut = _cut(groups[unit[0]], planner, unit, kept)
             each = (time.perf_counter() - start) / max(number, 1)
             stage = f"cutting only {cut.name}, {number + 1} of {len(cuts)}"
             tell(Progress(stage=stage, eta_seconds=each * (len(cuts) - number) if number else None))
-            # What is no part of the deployed graph gives no predictions.
-            counts = _changes_deployed(planner, kept) or spec.head != "e2e"
-            found = accuracy(silence_others(module, planner.trace, kept)) if counts else whole
+            found = accuracy(silence_others(module, planner.trace, kept)) if cut.predicts else whole
             groups[unit[0]] = replace(cut, map50_95=found)
     return whole, tuple(groups[index] for index in sorted(groups))
 
@@ -166,26 +164,24 @@ def _all_kept(trace: Trace) -> list[Indices]:
     return [np.arange(group.width) for group in trace.groups]
 
 
-def _changes_deployed(planner: Planner, kept: Sequence[Indices]) -> bool:
-    before = planner.costs.costs(planner.costs.widths)
-    after = planner.costs.costs(_widths(kept))
-    return (before.params_deployed, before.gflops_deployed) != (after.params_deployed, after.gflops_deployed)
-
-
 def _widths(kept: Sequence[Indices]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array([len(channels) for channels in kept], dtype=np.float64)
 
 
-def _locked(trace: Trace, tie: tuple[int, ...]) -> GroupSensitivity:
+def _group(planner: Planner, tie: tuple[int, ...], head: HeadName) -> GroupSensitivity:
     """Groups that must keep equally many channels, as far as they are known without a cut."""
+    trace = planner.trace
     n_channels = sum(trace.groups[index].width for index in tie)
     layers = _layers(trace, tie)
+    deployed = {layer.shown_as for layer in planner.costs.layers if layer.deployed}
     return GroupSensitivity(
         name=shown_as(trace.groups[tie[0]].name),
         layers=layers,
         channels_before=n_channels,
         channels_after=n_channels,
         locked=trace.groups[tie[0]].locked,
+        # Only the graph that predicts end to end is deployed without the other head.
+        predicts=head != "e2e" or bool(deployed & set(layers)),
         map50_95=None,
         gflops_saved=0.0,
         params_saved=0.0,
@@ -203,13 +199,13 @@ def _is_convolution(trace: Trace, name: str) -> bool:
     return isinstance(trace.twin.get_submodule(name), Convolution)
 
 
-def _cut(planner: Planner, unit: tuple[int, ...], kept: Sequence[Indices]) -> GroupSensitivity:
+def _cut(group: GroupSensitivity, planner: Planner, unit: tuple[int, ...], kept: Sequence[Indices]) -> GroupSensitivity:
     """What is cut of a unit and what that saves, its accuracy not measured yet."""
     before, after = (planner.costs.training_costs(widths) for widths in (planner.costs.widths, _widths(kept)))
     gflops_kept, params_kept = (float(new / old) for old, new in zip(before, after, strict=True))
     quantiles = np.quantile(planner.scores_of(unit), np.linspace(0, 1, N_QUANTILES))
     return replace(
-        _locked(planner.trace, unit),
+        group,
         channels_after=sum(len(kept[index]) for index in unit),
         gflops_saved=round(1 - gflops_kept, COST_DECIMALS),
         params_saved=round(1 - params_kept, COST_DECIMALS),

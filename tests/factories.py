@@ -203,6 +203,7 @@ def sensitivity(**changes: Any) -> SensitivityRecord:
             channels_before=16,
             channels_after=16 if locked else 8,
             locked=locked,
+            predicts=True,
             map50_95=map50_95,
             gflops_saved=0.0 if locked else 0.0125,
             params_saved=0.0 if locked else 0.02,

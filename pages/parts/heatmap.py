@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +22,9 @@ SHOWN_LABELS: dict[Shown, str] = {
 MOST_BLOCKS = 40
 # The steps in which a colour scale of costs grows, times powers of ten.
 _NICE = (1, 2, 5, 10)
-# A sensitivity scale ends where so many of the layers lie below it; the few that ruin the model would leave no colour
-# to the others.
-SCALE_QUANTILE = 0.8
+# A scale ends where so many of the layers lie below it, since a few would leave no colour to the others: those that
+# ruin the model, and those that save most.
+SENSITIVITY_QUANTILE, COST_QUANTILE = 0.8, 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +73,13 @@ class Heatmap:
     def ceiling_pct(self) -> float:
         """The end of the colour scale, the same for all levels.
 
-        Of channels the deepest cut, rounded up to a full ten percent; of costs the largest saving, rounded up to 1, 2
-        or 5 times a power of ten.
+        Of channels the deepest cut, rounded up to a full ten percent; of costs what most layers stay below, rounded up
+        to 1, 2 or 5 times a power of ten; what saves more is drawn like it.
         """
-        largest = max((value for row in self.values for value in row if value is not None), default=0.0)
-        return max(10.0, 10.0 * math.ceil(largest / 10)) if self.shown == "channels" else nice_ceiling(largest)
+        known = [value for row in self.values for value in row if value is not None]
+        if self.shown == "channels":
+            return max(10.0, 10.0 * math.ceil(max(known, default=0.0) / 10))
+        return nice_ceiling(_quantile(known, COST_QUANTILE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +100,13 @@ class Sensitivities:
     @property
     def ceiling(self) -> float:
         """The end of the colour scale, points; what costs more is drawn like it."""
-        known = sorted(value for value in self.lost if value is not None and value > 0)
-        return nice_ceiling(known[int(SCALE_QUANTILE * (len(known) - 1))]) if known else 1.0
+        return nice_ceiling(_quantile([value for value in self.lost if value is not None], SENSITIVITY_QUANTILE))
+
+
+def _quantile(values: Iterable[float], part: float) -> float:
+    """What that part of the values above 0 do not exceed; 0 where there is none."""
+    known = sorted(value for value in values if value > 0)
+    return known[math.ceil(part * (len(known) - 1))] if known else 0.0
 
 
 def heatmap(
@@ -164,7 +171,9 @@ def sensitivities(data: Heatmap, record: SensitivityRecord | None) -> Sensitivit
         groups = record.groups_of(name) if record else ()
         points = record.lost(groups[0]) if record and groups else None
         lost.append(None if points is None else round(points, 2))
-        if points is not None:
+        if points is not None and not groups[0].predicts:
+            told.append("only trains the model, so nothing is lost without it")
+        elif points is not None:
             told.append(f"{points:.1f} points of mAP50-95 lost when only it is cut")
         elif groups:
             told.append(f"all channels stay: {groups[0].locked}")

@@ -37,7 +37,7 @@ def level_rows(name: str, layers_of: Mapping[int, Sequence[LayerRow]], chosen: i
         total = {cost: sum(getattr(one, f"{cost}_before") for one in of_level) for cost in ("gflops", "params")}
         if not rows:
             rows.append(_row("Original", row.channels_before, row.gflops_before, row.params_before, "", ""))
-        saved = [f"{saved_pct(row, cost, total[cost]):.2f}%" for cost in ("gflops", "params")]  # type: ignore[arg-type]
+        saved = [f"{saved_pct(row, cost, total[cost]):.2f}%" for cost in ("gflops", "params")]
         title = f"Level {level}, chosen" if level == chosen else f"Level {level}"
         rows.append(_row(title, row.channels_after, row.gflops_after, row.params_after, *saved))
     return rows
@@ -48,9 +48,9 @@ def _row(title: str, channels: int, gflops: float, params: int, gflops_saved: st
         "": title,
         "Channels": str(channels),
         "GFLOPs": f"{gflops:.4f}",
-        "of the model's, saved": gflops_saved,
+        "saved of all": gflops_saved,
         "Parameters": f"{params:,}",
-        "of the model's, saved ": params_saved,
+        "saved of all ": params_saved,
     }
 
 
@@ -59,6 +59,13 @@ def sensitivity_in_words(record: SensitivityRecord, group: GroupSensitivity) -> 
     points = record.lost(group)
     if points is None:
         return f"All {group.channels_before} channels stay: {group.locked}."
+    if not group.predicts:
+        return (
+            f"These channels only train the model: its predictions come from the other head ({record.spec.head}), so "
+            f"nothing is lost without them. {group.channels_before} → {group.channels_after} of them save "
+            f"{100 * group.gflops_saved:.2f}% of the GFLOPs and {100 * group.params_saved:.2f}% of the parameters of "
+            f"the training graph."
+        )
     spec = record.spec
     images = f"{spec.n_images} of {record.n_val}" if spec.n_images < record.n_val else f"the {spec.n_images}"
     if abs(points) < NOISE_POINTS:
@@ -113,10 +120,10 @@ def show_layer(
         left, right = st.columns([6, 5], gap="large")
         with left:
             rows = pd.DataFrame(level_rows(name, layers_of, level))
-            st.dataframe(rows, hide_index=True, width="stretch", key="layer-levels")
+            st.table(rows, border="horizontal", hide_index=True)
             st.caption(
-                "Output channels that are left, and the layer's own costs on the training graph. Fewer channels of the "
-                "layers before it make it cheaper too."
+                "Output channels that are left, and the layer's own costs on the training graph; *saved of all* is the "
+                "part of the whole model's. Fewer channels of the layers before it make it cheaper too."
             )
         with right:
             _show_worth(name, record, groups, layers_of.get(level, ()))

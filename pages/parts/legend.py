@@ -12,8 +12,8 @@ from pages.parts.tradeoff import Tradeoff
 
 _SHOWN: dict[Shown, str] = {
     "channels": "of a layer's output channels removed",
-    "gflops": "of the model's GFLOPs saved by that layer",
-    "params": "of the model's parameters saved by that layer",
+    "gflops": "or more of the model's GFLOPs saved by that layer",
+    "params": "or more of the model's parameters saved by that layer",
 }
 _HATCHED = f'<path d="M2 14L10 0M11 14L19 0M20 14L28 0" stroke="{NEUTRAL}" stroke-width="1.5"/>'
 

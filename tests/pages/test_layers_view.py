@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def _open(**query: str) -> AppTest:
 
 
 def _text(page: AppTest) -> str:
-    return "\n".join(each.value for kind in ("markdown", "caption", "error") for each in page.get(kind))
+    return "\n".join(each.value for each in (*page.markdown, *page.caption, *page.error))
 
 
 def test_the_levels_of_a_layer() -> None:
@@ -72,9 +73,9 @@ def test_the_levels_of_a_layer() -> None:
         ("Level 3, chosen", "76", "6,840"),
         ("Level 5", "51", "4,590"),
     ]
-    assert rows[0]["of the model's, saved"] == ""
+    assert rows[0]["saved of all"] == ""
     saved = 100 * (112 - 51) * 90 / sum(row.params_before for row in layers[5])
-    assert rows[2]["of the model's, saved "] == f"{saved:.2f}%"
+    assert rows[2]["saved of all "] == f"{saved:.2f}%"
 
 
 def test_what_a_layer_is_worth_in_words() -> None:
@@ -88,9 +89,11 @@ def test_what_a_layer_is_worth_in_words() -> None:
     assert "(+0.5 points)" in sensitivity_in_words(record, second)
     assert sensitivity_in_words(factories.sensitivity(n_images=100), first).count("on 100 of 150 validation images")
     assert sensitivity_in_words(record, locked) == "All 16 channels stay: the outputs of the head."
+    assert sensitivity_in_words(record, replace(first, predicts=False)).startswith(
+        "These channels only train the model: its predictions come from the other head (e2e), so nothing is lost"
+    )
     assert coupled_in_words(first, LAYER).startswith("The same channels go in `model.1.cv2.conv`: ")
-    alone = factories.sensitivity().groups[0].__class__(**{**vars(first), "layers": (LAYER,)})
-    assert coupled_in_words(alone, LAYER).startswith("No other layer gives these channels")
+    assert coupled_in_words(replace(first, layers=(LAYER,)), LAYER).startswith("No other layer gives these channels")
 
 
 def test_only_what_was_measured_alike_is_shown() -> None:
