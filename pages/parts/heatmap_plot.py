@@ -7,6 +7,7 @@ sends and draws none of it again. For that all margins are fixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 
 import plotly.graph_objects as go
@@ -24,14 +25,21 @@ HOVER_DISTANCE = 30
 LEAST_FRAME = 5
 IMPORTANCE_HEIGHT = 210
 
+# Building a figure takes 25 ms, and a visitor turns among few.
+KEPT_FIGURES = 16
+
 # Key of the chart, by which the frames find it.
 KEY = "heatmap"
 
 _FRAME = "content: ''; position: absolute; pointer-events: none; border-radius: 3px; z-index: 1;"
 
 
+@lru_cache(maxsize=KEPT_FIGURES)
 def draw_heatmap(data: Heatmap, strip: Sensitivities) -> go.Figure:
-    """Levels by layers, each cell to be clicked; above it a row of what each layer is worth."""
+    """Levels by layers, each cell to be clicked; above it a row of what each layer is worth.
+
+    Kept, since the slider asks for the same figure again and again, and not to be changed.
+    """
     cells = ROW * len(data.levels)
     inner = cells + GAP + STRIP
     figure = go.Figure(layout=layout(TOP + inner + BOTTOM))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -160,3 +161,36 @@ def test_a_visitor_of_a_network_sees_what_was_measured_and_starts_nothing(
     assert "**Sensitivity.** With 16 → 8 channels" in _text(page)
     assert str(os.environ["TRIMBOARD_HOME"]) not in _text(page)
     assert started == []
+
+
+def test_a_measurement_at_work_tells_how_far_it_is_and_can_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _measured_levels()
+    log_file = tmp_path / "sensitivity.log"
+    log_file.write_text("[trimboard] cutting only model.4.cv1, 12 of 80, 95 s left\n")
+    at_work: list[local.Job] = []
+    cancelled: list[local.Job] = []
+
+    class Process:
+        def poll(self) -> None:
+            return None
+
+    def cancel(job: local.Job) -> None:
+        cancelled.append(job)
+        at_work.clear()
+
+    process: Any = Process()
+    at_work.append(
+        local.Job(kind="sensitivity", arguments=("sensitivity",), pid=1, log_file=log_file, _process=process)
+    )
+    monkeypatch.setattr(local, "find_job", lambda arguments: at_work[0] if at_work else None)
+    monkeypatch.setattr(local, "cancel", cancel)
+    (job,) = at_work
+    page = _open(level="3")
+    line = "cutting only model.4.cv1, 12 of 80, 95 s left. It goes on when you close this page."
+    assert [info.value for info in page.info][-1] == line
+    assert not [button for button in page.button if button.key == "measure-sensitivity"]
+    page.button(key="cancel-job-0").click().run()
+    assert cancelled == [job]
+    assert page.button(key="measure-sensitivity").label == "Measure the layers' sensitivity"
