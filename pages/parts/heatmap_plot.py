@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from cache.sensitivity import GroupSensitivity
 from pages.parts.heatmap import SHOWN_LABELS, Heatmap, Sensitivities
-from pages.parts.plots import ACCENT, ACCENT_RGB, FAINT, FAINTEST, NEUTRAL, PUBLISHED, PUBLISHED_RGB, layout
+from pages.parts.plots import ACCENT, ACCENT_RGB, FAINT, FAINTEST, NEUTRAL, PUBLISHED_RGB, layout
 
 # Pixels.
 LEFT, RIGHT, TOP, BOTTOM = 76, 8, 24, 48
@@ -194,7 +194,7 @@ def frames_css(data: Heatmap, *, level: int, layer: str | None) -> str:
         box = f"max({width}, {LEAST_FRAME}px)"
         height = STRIP + GAP + ROW * len(data.levels)
         place = f"top: {TOP}px; height: {height}px; left: calc({middle} - {box} / 2 - 2px); width: calc({box} + 4px);"
-        rules.append(f"{chart}::before {{ {_FRAME} {place} border: 2px solid {PUBLISHED}; }}")
+        rules.append(f"{chart}::before {{ {_FRAME} {place} border: 2px solid currentColor; }}")
     return f"<style>{' '.join(rules)}</style>"
 
 

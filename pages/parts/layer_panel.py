@@ -17,8 +17,8 @@ from pages.parts.plots import CONFIG
 
 # Layers that hang together are named up to so many.
 MOST_NAMED = 12
-# Below so many points a difference on a few hundred images tells nothing.
-NOISE_POINTS = 0.5
+# On a few hundred images less than so many points can be chance, see "Limits" in the README.
+NOISE_POINTS = 1.0
 
 
 def level_rows(name: str, layers_of: Mapping[int, Sequence[LayerRow]], chosen: int) -> list[dict[str, str]]:
@@ -68,17 +68,15 @@ def sensitivity_in_words(record: SensitivityRecord, group: GroupSensitivity) -> 
         )
     spec = record.spec
     images = f"{spec.n_images} of {record.n_val}" if spec.n_images < record.n_val else f"the {spec.n_images}"
-    if abs(points) < NOISE_POINTS:
-        verdict = "That is within the noise of so many images: this layer can give up channels."
-    else:
-        verdict = "" if points > 0 else "Chance on so many images; cutting it alone costs nothing that could be seen."
     sentence = (
         f"With {group.channels_before} → {group.channels_after} channels and nothing else cut, mAP50-95 is "
         f"{formats.accuracy(record.map50_95)} → {formats.accuracy(group.map50_95)} ({-points:+.1f} points) on {images} "
         f"validation images, and the model has {100 * group.gflops_saved:.2f}% fewer GFLOPs and "
         f"{100 * group.params_saved:.2f}% fewer parameters. Nothing was recovered or trained, so a run loses far less."
     )
-    return f"{sentence} {verdict}".strip()
+    if points < NOISE_POINTS:
+        return f"{sentence} Less than a point can be chance on so many images: this layer can give up channels."
+    return sentence
 
 
 def coupled_in_words(group: GroupSensitivity, name: str) -> str:
@@ -88,7 +86,10 @@ def coupled_in_words(group: GroupSensitivity, name: str) -> str:
         return "No other layer gives these channels; only the layers that read them follow."
     named = ", ".join(f"`{other}`" for other in others[:MOST_NAMED])
     more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-    return f"The same channels go in {named}{more}: their outputs are added, or belong together by their positions."
+    return (
+        f"The same channels go in {named}{more}: their outputs are added up with these, or computed channel by channel "
+        f"from them."
+    )
 
 
 def show_layer(
@@ -125,6 +126,8 @@ def show_layer(
                 "Output channels that are left, and the layer's own costs on the training graph; *saved of all* is the "
                 "part of the whole model's. Fewer channels of the layers before it make it cheaper too."
             )
+            for group in groups:
+                st.markdown(f"**Coupled layers{_which(group, groups)}.** {coupled_in_words(group, name)}")
         with right:
             _show_worth(name, record, groups, layers_of.get(level, ()))
 
@@ -136,12 +139,9 @@ def _show_worth(
         st.markdown(f"Sensitivity, importance of the channels and coupled layers: {formats.NOT_MEASURED}.")
         return
     for group in groups:
-        if group.map50_95 is None:
-            # The reason stands above where nothing can be cut at all.
-            if group is not groups[0]:
-                st.markdown(f":material/lock: {sensitivity_in_words(record, group)}")
+        st.markdown(f"**Sensitivity{_which(group, groups)}.** {sensitivity_in_words(record, group)}")
+        if not group.importance:
             continue
-        st.markdown(f"**Sensitivity.** {sensitivity_in_words(record, group)}")
         cut = next((row.sparsity for row in of_level if row.name == name), 0.0)
         st.plotly_chart(
             draw_importance(group, cut), key=f"importance-{groups.index(group)}", config=CONFIG, width="stretch"
@@ -152,4 +152,8 @@ def _show_worth(
             f"({CRITERIA[record.spec.criterion]}; 1 is their mean){shaded}. A flat line says that all matter alike, a "
             "steep one that some are hardly used. A run may rank them by another criterion."
         )
-        st.markdown(f"**Coupled layers.** {coupled_in_words(group, name)}")
+
+
+def _which(group: GroupSensitivity, groups: Sequence[GroupSensitivity]) -> str:
+    """What tells the channels of a group from the layer's others, where it has others."""
+    return f" of {group.channels_before} channels" if len(groups) > 1 else ""

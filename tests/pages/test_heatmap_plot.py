@@ -76,7 +76,7 @@ def test_the_scale_says_what_is_shown() -> None:
     data = heatmap(LEVELS, "params")
     html = scale_html(data, sensitivities(data, factories.sensitivity()))
     assert f"{data.ceiling_pct:g}% or more of the model's parameters saved by that layer" in html
-    assert "10 points of mAP50-95 or more lost when only that layer is cut" in html
+    assert "10 points of mAP50-95 or more lost when half of only that layer is cut" in html
 
 
 def test_importance_shades_what_a_level_cuts() -> None:

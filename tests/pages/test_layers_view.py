@@ -88,6 +88,7 @@ def test_what_a_layer_is_worth_in_words() -> None:
         "a run loses far less."
     )
     assert "(+0.5 points)" in sensitivity_in_words(record, second)
+    assert sensitivity_in_words(record, second).endswith("this layer can give up channels.")
     assert sensitivity_in_words(factories.sensitivity(n_images=100), first).count("on 100 of 150 validation images")
     assert sensitivity_in_words(record, locked) == "All 16 channels stay: the outputs of the head."
     assert sensitivity_in_words(record, replace(first, predicts=False)).startswith(
