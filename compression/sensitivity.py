@@ -24,7 +24,7 @@ from compression.channels import Indices
 from compression.costs import shown_as
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
-from compression.environment import all_cores, check_device, describe_environment
+from compression.environment import check_device, describe_environment
 from compression.errors import ModelError, SpecError
 from compression.evaluation import check_fits, validate
 from compression.latency import Timed
@@ -116,7 +116,7 @@ def _measured(
     """Accuracy of the model as it is, and of all groups in forward order."""
     planner = Planner(module, spec.imgsz, criterion=spec.criterion, align=spec.align)
     tell(Progress(stage=f"reading {spec.n_images} validation images"))
-    with _quiet(), all_cores():
+    with _quiet():
         images = load_validation_images(
             dataset,
             imgsz=spec.imgsz,
