@@ -32,7 +32,8 @@ from cache.layer_times import LayerTimesRecord, parse_layer_times
 from cache.published import load_published
 from cache.queue import RunQueue
 from cache.record import CHECKPOINT, Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
-from cache.shipped import SHIPPED, load_shipped
+from cache.sensitivity import SensitivityRecord, parse_sensitivity
+from cache.shipped import SHIPPED, load_shipped, load_shipped_sensitivities
 from cache.summary import head_json, head_of, summary_line
 from cache.tables import (
     accuracies_table,
@@ -40,6 +41,7 @@ from cache.tables import (
     layer_times_table,
     plans_table,
     records_table,
+    sensitivities_table,
     summaries_table,
 )
 from compression.home import home, run_folder
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Merged = Literal["added", "same", "conflict", "replaced"]
-Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord)
+Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord, SensitivityRecord)
 
 # So many results are in memory at once.
 BATCH = 200
@@ -132,6 +134,7 @@ class Store:
                 TRIMBOARD_ARTIFACTS names no place that can be used.
         """
         self._shipped = load_shipped(shipped)
+        self._sensitivities = load_shipped_sensitivities(shipped / "sensitivities")
         self._published = {record.key: record for record in load_published(shipped / "published")}
         self._place = shared_place()
         self._database = Database(url or own_address())
@@ -437,9 +440,36 @@ class Store:
         """
         return list(self._measured(layer_times_table, parse_layer_times, layer_times_table.c.subject == subject))
 
-    def _save_measured(
-        self, table: Table, record: LatencyRecord | AccuracyRecord | LayerTimesRecord, **subject: str
-    ) -> None:
+    def save_sensitivity(self, record: SensitivityRecord) -> None:
+        """Add measured sensitivities of layers, in place of earlier ones of the same question.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._save_measured(sensitivities_table, record, weights_sha256=record.spec.weights_sha256)
+
+    def find_sensitivity(self, key: str) -> SensitivityRecord | None:
+        """The sensitivities of that key, one's own first; None where they have to be measured, also in place of another
+        version's.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        own = next(self._measured(sensitivities_table, parse_sensitivity, sensitivities_table.c.key == key), None)
+        return own or self._sensitivities.get(key)
+
+    def sensitivities(self, weights: Collection[str]) -> list[SensitivityRecord]:
+        """What was measured of the layers of the checkpoints of those hashes, newest first, shipped ones among them.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        wanted = sensitivities_table.c.weights_sha256.in_(weights)
+        found = {key: one for key, one in self._sensitivities.items() if one.spec.weights_sha256 in weights}
+        found |= {one.spec.key: one for one in self._measured(sensitivities_table, parse_sensitivity, wanted)}
+        return sorted(found.values(), key=lambda one: one.created, reverse=True)
+
+    def _save_measured(self, table: Table, record: Measured, **subject: str) -> None:
         key = record.spec.key
         columns = {"key": key, "created": record.created, **subject}
         with self._database.writing() as connection:

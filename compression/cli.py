@@ -21,6 +21,7 @@ from compression.cli_export import add_export_command
 from compression.cli_levers import add_levers_command
 from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_results import add_results_commands
+from compression.cli_sensitivity import add_sensitivity_command
 from compression.commands import listed, stdout_for_results, whole_numbers
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import write_progress
@@ -445,6 +446,7 @@ def _parser() -> argparse.ArgumentParser:
     add_queue_commands(add)
     add_results_commands(add)
     add_detections_command(add)
+    add_sensitivity_command(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")

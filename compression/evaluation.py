@@ -13,6 +13,7 @@ from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.environment import check_device
 from compression.errors import ModelError
+from compression.loaded_images import LoadedImages
 from compression.spec import HeadName, RunSpec
 
 # Ultralytics reports metrics of a training to so many decimals; finer ones are noise.
@@ -68,6 +69,7 @@ def validate(
     rect: bool,
     half: bool = False,
     validator_class: type[DetectionValidator] = DetectionValidator,
+    images: LoadedImages | None = None,
 ) -> Metrics:
     """Let Ultralytics validate a model or an exported file, which must fit the data set.
 
@@ -81,9 +83,11 @@ def validate(
         rect: pad images to the least rectangle instead of to the square; a file takes squares only.
         half: compute a module in half precision, on a GPU.
         validator_class: of Ultralytics, or one that opens the model in a way of its own.
+        images: those to look at, where they are in memory; loaded with the same `imgsz`, `rect` and data set.
     """
     with tempfile.TemporaryDirectory() as folder:
         validator = validator_class(
+            dataloader=images,
             save_dir=Path(folder),
             args={
                 "mode": "val",

@@ -173,6 +173,29 @@ class Planner:
         counts = [np.maximum(self._widths - steps * np.round(self._widths * (1 - row) / steps), steps) for row in mixed]
         return [tuple(np.arange(round(count)) for count in self._per_group(each)) for each in counts]
 
+    def cut_alone(self, part: float) -> dict[tuple[int, ...], tuple[NDArray[np.int64], ...]]:
+        """Cuts of one unit each: groups that must keep equally many channels, every other group left whole.
+
+        Args:
+            part: of the unit's channels that goes, the weakest ones; in whole steps, and no further than to its floor.
+
+        Returns:
+            For the unit, by the indices of its groups, the channels that each group of the trace keeps.
+        """
+        steps, whole = _steps(self._widths, self._align), [np.arange(len(scores)) for scores in self._scores]
+        counts = np.clip(self._widths - steps * np.round(self._widths * part / steps), self._least(steps), self._widths)
+        return {
+            unit: tuple(
+                strongest_channels(self._scores[index], round(count)) if index in unit else channels
+                for index, channels in enumerate(whole)
+            )
+            for unit, count in zip(self._members, counts, strict=True)
+        }
+
+    def scores_of(self, unit: tuple[int, ...]) -> NDArray[np.float64]:
+        """The scores of all channels of some groups by the criterion, ascending."""
+        return np.sort(np.concatenate([self._scores[index] for index in unit]))
+
     def plan(self, target: Target) -> PruningPlan:
         """Choose the channels to keep; a latency is met by prediction, and only by a planner that has a clock.
 
@@ -323,7 +346,7 @@ class Planner:
 
     def _round(self, ideal: Numbers, step: Numbers, target: Target, deadline: float) -> Numbers:
         """Whole steps nearest to the ideal cut, then single steps moved while the targets' error shrinks."""
-        floor = self._widths - step * np.floor((self._widths - self._units.floors) / step)
+        floor = self._least(step)
         counts = np.clip(self._widths - step * np.round((self._widths - ideal) / step), floor, self._widths)
         best = self._badness(counts[:, None], ideal, step, target)[0]
         moves = np.concatenate([np.diag(step), -np.diag(step)], axis=1)
@@ -344,6 +367,10 @@ class Planner:
             if best >= found:
                 break
         return counts
+
+    def _least(self, step: Numbers) -> Numbers:
+        """The fewest channels of each unit that whole steps leave without going below its floor."""
+        return self._widths - step * np.floor((self._widths - self._units.floors) / step)
 
     def _badness(self, trials: Numbers, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
         errors = self._errors(trials, target) / AIM

@@ -15,11 +15,10 @@ from pages.parts import formats, frame
 from pages.parts.access import may_act
 from pages.parts.chooser import choose_series
 from pages.parts.conditions import path_key
-from pages.parts.heatmap import heatmap, most_cut
 from pages.parts.launch import launch_form
-from pages.parts.legend import scale_html
+from pages.parts.layers_view import show_layers
 from pages.parts.measured_times import MeasuredTimes, measured_times
-from pages.parts.methods import made_by, planned_by
+from pages.parts.methods import planned_by
 from pages.parts.outcome import (
     HELP,
     Outcome,
@@ -31,7 +30,6 @@ from pages.parts.outcome import (
     outcome_of,
 )
 from pages.parts.planning import show_planning
-from pages.parts.plots import CONFIG, draw_heatmap
 from pages.parts.recommend import show_recommendation
 from pages.parts.results import heads_on, open_store
 from pages.parts.runs import show_runs
@@ -83,7 +81,7 @@ def _draw_level(view: View) -> None:
     if outcome.record is None:
         _draw_unmeasured(view, level, outcome)
     show_tradeoff(view, level)
-    _draw_heatmap(view, level, outcome)
+    show_layers(view, level, outcome)
     left, right = st.columns(2, gap="large")
     with left:
         _draw_table(view, outcome)
@@ -213,19 +211,6 @@ def _draw_times(view: View, outcome: Outcome) -> None:
         st.code(view.bench_command, language="bash", wrap_lines=True)
     elif times and times.rows.empty:
         st.caption(_NO_CHECKPOINT)
-
-
-def _draw_heatmap(view: View, level: int, outcome: Outcome) -> None:
-    st.subheader("Which layers are cut", anchor=False)
-    outcomes = [outcome_of(one, view.series, view.plans.get(one)) for one in LEVELS]
-    data = heatmap({one.level: one.layers for one in outcomes})
-    if not data.layers:
-        st.info("The layers appear here as soon as a level is planned or measured.")
-        return
-    st.html(scale_html(data))
-    st.plotly_chart(draw_heatmap(data, level=level), key="heatmap", config=CONFIG, width="stretch")
-    how = made_by(outcome.record) if outcome.record else planned_by(outcome.plan) if outcome.plan else ""
-    st.caption(" ".join((most_cut(outcome.layers) or "This level has no layers to show yet.", how)))
 
 
 def _draw_table(view: View, outcome: Outcome) -> None:

@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from html import escape
 
 from pages.parts.device_points import DevicePoint
-from pages.parts.heatmap import Heatmap
+from pages.parts.heatmap import Heatmap, Sensitivities, Shown
 from pages.parts.plots import ACCENT, FAINT, FAINTEST, FRONT, NEUTRAL, OTHERS, PUBLISHED
 from pages.parts.tradeoff import Overlay, Tradeoff
+
+_SHOWN: dict[Shown, str] = {
+    "channels": "of a layer's output channels removed",
+    "gflops": "or more of the model's GFLOPs saved by that layer",
+    "params": "or more of the model's parameters saved by that layer",
+}
+_HATCHED = f'<path d="M2 14L10 0M11 14L19 0M20 14L28 0" stroke="{NEUTRAL}" stroke-width="1.5"/>'
 
 
 def legend_html(data: Tradeoff, level: int) -> str:
@@ -56,15 +63,24 @@ def device_legend_html(points: Sequence[DevicePoint]) -> str:
     return f'<div class="trimboard-legend">{"".join(items)}</div>'
 
 
-def scale_html(data: Heatmap) -> str:
-    """The colour scale of a heatmap, as HTML."""
+def scale_html(data: Heatmap, strip: Sensitivities) -> str:
+    """The colour scales of a heatmap, as HTML."""
+    ends = [f"0% {_scale(ACCENT)} {data.ceiling_pct:g}% {_SHOWN[data.shown]}"]
+    if strip.is_measured:
+        lost = "points of mAP50-95 or more lost when half of only that layer is cut"
+        ends.append(f"0 {_scale(PUBLISHED)} {strip.ceiling:g} {lost}")
+    else:
+        ends.append(f"{svg(_HATCHED)} sensitivity of the layers not measured")
+    return f'<div class="trimboard-legend">{"".join(f"<span>{text}</span>" for text in ends)}</div>'
+
+
+def _scale(colour: str) -> str:
     drawing = (
-        f'<linearGradient id="s"><stop stop-color="{ACCENT}" stop-opacity="{FAINTEST}"/>'
-        f'<stop offset="1" stop-color="{ACCENT}"/></linearGradient>'
-        '<rect width="120" height="14" rx="3" fill="url(#s)"/>'
+        f'<linearGradient id="s"><stop stop-color="{colour}" stop-opacity="{FAINTEST}"/>'
+        f'<stop offset="1" stop-color="{colour}"/></linearGradient>'
+        '<rect width="90" height="14" rx="3" fill="url(#s)"/>'
     )
-    text = f"0% {svg(drawing, 120)} {data.ceiling_pct:g}% of a layer's output channels removed"
-    return f'<div class="trimboard-legend"><span>{text}</span></div>'
+    return svg(drawing, 90)
 
 
 def lost_speed_legend_html() -> str:

@@ -1,4 +1,4 @@
-"""Draw what `tradeoff` and `heatmap` prepared. Nothing is computed here.
+"""Draw what `tradeoff` and others prepared. Nothing is computed here.
 
 Every colour reads on a light and on a dark background, because a figure is built before the browser's theme is known;
 texts and grid lines are left to Streamlit's theme. Blue, orange and grey stay apart for colour-blind readers, and
@@ -15,7 +15,6 @@ import plotly.graph_objects as go
 
 from cache.record import EpochRow
 from compression.lost_time import LostTime
-from pages.parts.heatmap import Heatmap
 from pages.parts.outcome import METRIC_LABELS
 from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import AxisName, Point, Range, Tradeoff
@@ -26,6 +25,7 @@ ACCENT_RGB = "59,125,221"
 # orange in the palette of Okabe and Ito (Color Universal Design, 2008); here as they read on white and on black.
 OTHERS = ("#0B9E77", "#C25C9B", "#A07D00")
 PUBLISHED = "#D9730D"
+PUBLISHED_RGB = "217,115,13"
 NEUTRAL = "#8A93A0"
 
 # Name of the trace of rings.
@@ -221,47 +221,6 @@ def _columns(points: Sequence[Point]) -> dict[str, Any]:
         "customdata": [point.pick for point in points],
         "unselected": _AS_ELSE,
     }
-
-
-def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
-    """Part of the channels removed, levels by layers, with a frame around the chosen level."""
-    figure = go.Figure(layout=layout(100 + 34 * len(data.levels)))
-    figure.add_heatmap(
-        z=[list(row) for row in data.removed_pct],
-        y=[f"<b>Level {row}</b>" if row == level else f"Level {row}" for row in data.levels],
-        hovertext=[list(row) for row in data.hover],
-        hovertemplate=HOVER,
-        hoverongaps=False,
-        ygap=3,
-        zmin=0,
-        zmax=data.ceiling_pct,
-        # From nearly the page's own background to the accent, so that it reads in both themes.
-        colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
-        # Drawn by `legend`, where it takes nothing from the plot.
-        showscale=False,
-    )
-    columns = [column for column, _ in data.blocks]
-    figure.update_xaxes(
-        title="Layers in forward order, by block of the model",
-        tickvals=columns,
-        ticktext=[block for _, block in data.blocks],
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-        tickangle=0,
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, fixedrange=True)
-    if level in data.levels:
-        row = data.levels.index(level)
-        figure.add_shape(
-            type="rect",
-            x0=-0.5,
-            x1=len(data.layers) - 0.5,
-            y0=row - 0.5,
-            y1=row + 0.5,
-            line={"color": NEUTRAL, "width": 2},
-        )
-    return figure
 
 
 def draw_lost_speed(rows: Sequence[LostTime], labels: Sequence[str], hover: Sequence[str]) -> go.Figure:

@@ -41,6 +41,7 @@ class View:
         store: for what changes while the page is open: plans and runs.
         model: label.
         data: name of the data set.
+        architecture: catalog name, or the model's label where unknown.
         records: all results of that model on that data set, without layers and curves.
         series: the chosen conditions and seed, its levels whole; None if nothing is measured.
         other_seeds: series that differ from it in nothing but the seed.
@@ -65,6 +66,7 @@ class View:
     store: Store
     model: str
     data: str
+    architecture: str
     records: list[RunRecord]
     series: Series | None
     other_seeds: tuple[Series, ...]
@@ -138,6 +140,7 @@ def view_of(store: Store, chosen: Chosen, given_path: str) -> View:
         store=store,
         model=model,
         data=data,
+        architecture=architecture,
         records=mine,
         series=series,
         other_seeds=tuple(seeds[1:]),

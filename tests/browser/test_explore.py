@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from cache.store import Store
 from compression.shapes import draw_dataset
+from pages.parts.heatmap_plot import GAP, ROW, STRIP, TOP
 from tests import factories
 from tests.browser.conftest import IN_BROWSER, serving
 
@@ -86,7 +87,7 @@ def test_from_the_first_visit_to_the_csv(server: str, page: Page) -> None:
     expect(card).to_contain_text("-13.9%")
     assert _chosen_point(page) == [1.1856, 0.62]
     page.wait_for_function(
-        "document.querySelector('.st-key-heatmap .js-plotly-plot')._fullData[0].y.includes('<b>Level 5</b>')"
+        f"getComputedStyle(document.querySelector('.st-key-heatmap'), '::after').top === '{TOP + STRIP + GAP + 4 * ROW}px'"
     )
     assert "level=5" in page.url
 

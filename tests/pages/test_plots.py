@@ -8,9 +8,8 @@ from typing import Any
 from cache.series import series_of
 from cache.siblings import Neighbours
 from compression.spec import Target
-from pages.parts.heatmap import heatmap
-from pages.parts.legend import legend_html, scale_html
-from pages.parts.plots import FAINT, draw_heatmap, draw_tradeoff, mark_in_tradeoff
+from pages.parts.legend import legend_html
+from pages.parts.plots import FAINT, draw_tradeoff, mark_in_tradeoff
 from pages.parts.tradeoff import Tradeoff, focus, tradeoff
 from tests import factories
 
@@ -102,13 +101,3 @@ def test_the_legend_says_what_is_drawn_and_no_more() -> None:
     assert "measured levels" in html
     for text in ("custom targets", "before any training", "other seeds", "published"):
         assert text not in html
-
-
-def test_the_heatmap_frames_the_chosen_level() -> None:
-    data = heatmap({level: factories.layers(level) for level in (1, 3, 5)})
-    figure = draw_heatmap(data, level=3)
-    (frame,) = figure.layout.shapes
-    assert (frame.y0, frame.y1) == (0.5, 1.5)
-    assert list(figure.data[0].y) == ["Level 1", "<b>Level 3</b>", "Level 5"]
-    assert figure.data[0].zmax == data.ceiling_pct == 60
-    assert "60% of" in scale_html(data)
