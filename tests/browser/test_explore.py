@@ -231,6 +231,8 @@ def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path,
         assert _card(page, "mAP50-95") == "not measured"
         assert float(_card(page, "GFLOPs")) > 0
 
+        # A list closes when the page scrolls under it.
+        page.get_by_role("combobox", name="Start from").scroll_into_view_if_needed()
         page.get_by_role("combobox", name="Start from").click()
         page.get_by_role("option", name="yolo26n.yaml").click()
         page.get_by_role("textbox", name="Device").fill("cpu")
