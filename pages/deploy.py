@@ -155,7 +155,7 @@ def _start(
 
 def _draw_files(chosen: Deployable) -> None:
     cards = file_cards(find_exports(exports_folder(chosen.sha256)))
-    st.subheader("Files", anchor=False)
+    st.header("Files", anchor=False)
     if not cards:
         st.caption("None of this checkpoint yet. Files stay here once they were made, and are not made twice.")
     for card in cards:

@@ -174,7 +174,7 @@ def _draw_measured(
         head=record.head,
         data_fingerprint=series.spec.data_fingerprint,
     )
-    st.subheader("Accuracy against cost", anchor=False)
+    st.header("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         metric = _choose("Accuracy as", METRIC_LABELS, "map50_95", key="metric")
         # The ratio first: what else the machine did while one was timed befell level 0 as well.
@@ -249,7 +249,7 @@ def _draw_missing(combinations: Sequence[Combination], device: Device, command: 
     half = [one for one in combinations if one.accuracy is None or one.cost("ratio") is None]
     if not half:
         return
-    st.subheader("Not measured yet", anchor=False)
+    st.header("Not measured yet", anchor=False)
     st.markdown("\n".join(f"- {sentence}" for sentence in missing_of(half)))
     if not may_act():
         return
@@ -268,7 +268,7 @@ def _draw_lost_speed(store: Store, series: Series) -> None:
     levels = [level for level in sorted(series.levels) if level != ORIGINAL]
     if not levels:
         return
-    st.subheader("Where the speed-up is lost", anchor=False)
+    st.header("Where the speed-up is lost", anchor=False)
     level = st.segmented_control(
         "Level", levels, default=levels[-1], required=True, format_func="level {}".format, key="lost-speed-level"
     )

@@ -76,7 +76,7 @@ def _draw(store: Store) -> None:
 
 
 def _draw_at_work(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
-    st.subheader("At work", anchor=False)
+    st.header("At work", anchor=False)
     if not pairs:
         st.caption("Nothing is at work.")
     for run, card in pairs:
@@ -127,7 +127,7 @@ def _draw_log(run: RunStatus) -> None:
 def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
     if not cards:
         return
-    st.subheader(f"In the queue ({len(cards)})", anchor=False)
+    st.header(f"In the queue ({len(cards)})", anchor=False)
     if not worker.is_at_work():
         st.warning("Nobody works on this machine's queue: its worker was ended.", icon=":material/power_off:")
         if may_act():
@@ -144,7 +144,7 @@ def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
 def _draw_over(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
     if not pairs:
         return
-    st.subheader(f"Over ({len(pairs)})", anchor=False)
+    st.header(f"Over ({len(pairs)})", anchor=False)
     all_shown = len(pairs) <= MOST_SHOWN or st.toggle(f"Show all {len(pairs)}", key="all-runs")
     for run, card in pairs if all_shown else pairs[:MOST_SHOWN]:
         with st.container(border=True, key=f"over-{card.key[:12]}"):

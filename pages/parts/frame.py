@@ -34,6 +34,13 @@ h1 { letter-spacing: -0.02em; }
 .trimboard-name { display: flex; align-items: center; gap: 0.55rem; font-weight: 650; font-size: 1.05rem; }
 .trimboard-legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.4rem; font-size: 0.85rem; }
 .trimboard-legend span { display: inline-flex; align-items: center; gap: 0.45rem; }
+/* Streamlit draws the label of a select box that has one option only, and what is chosen on a dark ground, too faintly. */
+[data-testid="stWidgetLabel"] p { color: light-dark(#0B1018, #E6EBF2); }
+[data-variant="segmented_control"][data-selected="true"] p, [data-testid="stSliderThumbValue"] p {
+  color: light-dark(#2A67C0, #8AB4F0);
+}
+[data-testid="stCode"] pre code .token { color: light-dark(#1F5FAE, #8AB4F0); }
+[data-testid="stCaptionContainer"] code { font-size: 0.9em; }
 .stMetric { font-variant-numeric: tabular-nums; }
 [data-testid="stMetricValue"] { letter-spacing: -0.01em; }
 /* Six cards in a row on a wide screen, three on a tablet, two on a phone. */
@@ -47,7 +54,7 @@ h1 { letter-spacing: -0.02em; }
 @media (max-width: 640px) {
   .st-key-cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
   .stMainBlockContainer { padding: 1rem 0.9rem 3rem; }
-  .st-key-frame-menu { padding-right: 2rem; }
+  .stMainBlockContainer .st-key-frame-menu { padding-right: 2rem; gap: 0.25rem 0.5rem; }
 }
 </style>
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from cache.record import Progress
 from cache.store import Store
 from compression.request import RunRequest
 from tests import factories
-from tests.browser.conftest import IN_BROWSER, PATIENCE_MS, serving
+from tests.browser.conftest import IN_BROWSER, PATIENCE_MS, ROOT, serving, started
 
 pytestmark = IN_BROWSER
 
@@ -72,8 +73,15 @@ def with_results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that nothing was measured on."""
-    with serving(tmp_path_factory.mktemp("empty")) as address:
+    """A server that nothing was measured on: the program without the results that come with it."""
+    copy = tmp_path_factory.mktemp("program")
+    for name in ("app.py", ".streamlit", "cache", "compression", "pages"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("shipped"))
+        else:
+            shutil.copy(source, copy)
+    with started(tmp_path_factory.mktemp("empty"), app=copy / "app.py") as (address, _):
         yield address
 
 
@@ -84,6 +92,7 @@ def open_page(visit: Visit, address: str, name: str) -> None:
 
 
 def settle(page: Page) -> None:
+    """Wait for all that the script sends to be drawn."""
     page.wait_for_selector("h1")
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_function(
@@ -94,7 +103,9 @@ def settle(page: Page) -> None:
 
 def barriers(page: Page) -> list[str]:
     """What axe-core finds that counts, a line for each element."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    # Of the rules that are off by default: what is touched has room for a finger (WCAG 2.2, 24 px).
+    options = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{rule['id']} ({rule['impact']}): {node['html'][:200]} {node['failureSummary']}"
         for rule in found
@@ -103,23 +114,28 @@ def barriers(page: Page) -> list[str]:
     ]
 
 
-def check(visit: Visit) -> None:
+def check(visit: Visit, *, width: int, dark: bool) -> None:
     page = visit.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme="dark" if dark else "light")
+    # The theme follows the system's.
+    page.wait_for_function(f"getComputedStyle(document.querySelector('.stApp')).colorScheme === '{'dark' if dark else 'light'}'")
+    settle(page)
     assert page.get_by_test_id("stException").count() == 0
     assert page.locator("h1").count() == 1
     assert barriers(page) == []
     assert visit.errors == []
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_with_results(visit: Visit, with_results: str, name: str) -> None:
-    visit.page.emulate_media(color_scheme="light")
-    visit.page.set_viewport_size({"width": WIDE, "height": 900})
     open_page(visit, with_results, name)
-    check(visit)
+    for dark, width in ((False, WIDE), (True, WIDE), (True, NARROW), (False, NARROW)):
+        check(visit, width=width, dark=dark)
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_without_results(visit: Visit, empty: str, name: str) -> None:
     open_page(visit, empty, name)
-    check(visit)
+    check(visit, width=WIDE, dark=False)

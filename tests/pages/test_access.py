@@ -114,7 +114,7 @@ def test_results_are_still_there(much_to_do: Store, monkeypatch: pytest.MonkeyPa
     for level in (3, 4):
         much_to_do.save_plan(plan_key("", sha256_of(0), 10, 320, level), factories.plan(level))
     assert "1.32" in [metric.value for metric in open_page("explore", level="3").metric]
-    assert "In the queue (1)" in [each.value for each in open_page("runs").subheader]
+    assert "In the queue (1)" in [each.value for each in open_page("runs").header]
     assert "**ONNX**" in "".join(each.value for each in open_page("deploy").markdown)
 
 
@@ -210,7 +210,7 @@ class TestWithALogin:
         monkeypatch.setenv(access.ACCESS, access.RESULTS)
         page = open_page("runs", self.NOBODY)
         assert acting(page) == ["button Log in with Google"]
-        assert page.subheader[0].value == "At work"
+        assert page.header[0].value == "At work"
         assert "button Cancel" in acting(open_page("runs", self.ANN))
 
     @pytest.mark.parametrize("asked", ["", access.RESULTS])
