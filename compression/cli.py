@@ -20,6 +20,7 @@ from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_levers import add_levers_command
 from compression.cli_queue import add_queue_commands, queue_requests
+from compression.cli_report import add_report_command
 from compression.cli_results import add_results_commands
 from compression.commands import listed, stdout_for_results, whole_numbers
 from compression.errors import SpecError, TrimboardError
@@ -443,6 +444,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_command(add)
     add_levers_command(add)
     add_queue_commands(add)
+    add_report_command(add)
     add_results_commands(add)
     add_detections_command(add)
 

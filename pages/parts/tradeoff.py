@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -217,7 +218,7 @@ def _original_point(record: RunRecord, axis: _Axis, metric: MetricName) -> Point
     x, y = axis.of_original(record), getattr(record.metrics_original, metric)
     if x is None or y is None:
         return None
-    lines = [f"<b>{record.model}, original</b>", *_figures(record.costs_original, record.metrics_original)]
+    lines = [f"<b>{escape(record.model)}, original</b>", *_figures(record.costs_original, record.metrics_original)]
     return Point(x=x, y=y, text="0", hover="<br>".join(lines))
 
 
@@ -273,20 +274,20 @@ def _target_text(record: RunRecord) -> str:
 
 
 def _hover(record: RunRecord) -> str:
-    lines = [f"<b>{record.model}, {_step(record)}</b> ({record.provenance})", *_figures(record.costs, record.metrics)]
+    lines = [f"<b>{escape(record.model)}, {_step(record)}</b> ({record.provenance})", *_figures(record.costs, record.metrics)]
     lines.append(_conditions_line(record))
     if record.level != ORIGINAL:
         lines += _changes(record)
     if record.metrics_test is not None:
         lines.append(f"on test images: mAP50-95 {formats.accuracy(record.metrics_test.map50_95)}")
     if record.source:
-        lines.append(f"source: {record.source}")
+        lines.append(f"source: {escape(record.source)}")
     return "<br>".join(lines)
 
 
 def _untrained_hover(record: RunRecord) -> str:
     assert record.metrics_recovered is not None
-    lines = [f"<b>{record.model}, {_step(record)}</b> after recovery, before any training"]
+    lines = [f"<b>{escape(record.model)}, {_step(record)}</b> after recovery, before any training"]
     lines += [*_figures(record.costs, record.metrics_recovered), _conditions_line(record)]
     change = formats.change(record.metrics_original.map50_95, record.metrics_recovered.map50_95)
     return "<br>".join([*lines, *([f"against the original: mAP50-95 {change}"] if change else [])])

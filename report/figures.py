@@ -1,0 +1,153 @@
+"""The plots of a report: those of the dashboard, and the training curves of all levels in one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from cache.record import EpochRow
+from compression.levels import ORIGINAL
+from pages.parts.heatmap import heatmap
+from pages.parts.legend import legend_html, scale_html
+from pages.parts.measured_times import ratios_of
+from pages.parts.outcome import COST_LABELS
+from pages.parts.plots import ACCENT_RGB, FAINT, draw_heatmap, draw_tradeoff, layout
+from pages.parts.run_cards import losses_of
+from pages.parts.tradeoff import focus, n_points, tradeoff
+from report.findings import Findings
+from report.levels import Level
+
+# No level is chosen in a report, so none is marked.
+_NONE_CHOSEN = -1
+# From the mildest level to the deepest: opacity of the accent, so that the order can be seen.
+_FAINTEST_LINE = 0.35
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One plot as the browser draws it.
+
+    Attributes:
+        name: of its file and its place, in small letters: "accuracy-gflops".
+        title: above it.
+        legend: beside the title, as HTML of this program's own; empty where the plot has one of its own.
+        figure: data and layout as Plotly.js takes them; colours of texts and grids are the page's.
+        caption: below it.
+        wide: whether it takes the whole width.
+    """
+
+    name: str
+    title: str
+    legend: str
+    figure: dict[str, Any]
+    caption: str = ""
+    wide: bool = False
+
+
+def tradeoff_plots(findings: Findings) -> list[Plot]:
+    """Accuracy against each cost, and against each measured time."""
+    series, plots = findings.series, []
+    others = findings.seeds[1:]
+    for cost, label in COST_LABELS.items():
+        data = tradeoff(
+            series, findings.neighbours, cost=cost, metric="map50_95", level=_NONE_CHOSEN, other_seeds=others
+        )
+        plots.append(
+            Plot(
+                name=f"accuracy-{cost}",
+                title=f"Accuracy against {label if label.isupper() else label[0].lower() + label[1:]}",
+                legend=legend_html(data),
+                figure=_plain(draw_tradeoff(data, focus(data))),
+            )
+        )
+        known = n_points(data)
+    for number, (setting, own) in enumerate(findings.times.items(), 1):
+        data = tradeoff(
+            series,
+            findings.neighbours,
+            cost="time",
+            metric="map50_95",
+            level=_NONE_CHOSEN,
+            other_seeds=others,
+            ratios=ratios_of(series, own),
+        )
+        missing = known - n_points(data)
+        left_out = f" {missing} of {known} measured models were not timed there, and are left out." if missing else ""
+        plots.append(
+            Plot(
+                name=f"accuracy-time-{number}",
+                title="Accuracy against measured time",
+                legend=legend_html(data),
+                figure=_plain(draw_tradeoff(data, focus(data))),
+                caption=f"{setting.label}.{left_out}",
+            )
+        )
+    return plots
+
+
+def layer_plot(findings: Findings) -> Plot | None:
+    """Which layers each level cuts; None where no result tells."""
+    levels = {level: record for level, record in sorted(findings.series.levels.items()) if level != ORIGINAL}
+    data = heatmap({level: record.layers for level, record in levels.items() if record.layers})
+    if not data.layers:
+        return None
+    return Plot(
+        name="layers",
+        title="Which layers are cut",
+        legend=scale_html(data),
+        figure=_plain(draw_heatmap(data, level=_NONE_CHOSEN)),
+        wide=True,
+    )
+
+
+def curve_plots(levels: Sequence[Level]) -> list[Plot]:
+    """Accuracy and loss by epoch of all that was trained."""
+    trained = [level for level in levels if any(record.curve for record in level.records)]
+    if not trained:
+        return []
+    accuracy = _curves(trained, lambda row: row.map50_95, "mAP50-95 on the validation images", ".3~f")
+    loss = _curves(trained, lambda row: losses_of(row, "val"), "Loss on the validation images", ".3~f")
+    return [
+        Plot(name="curve-accuracy", title="Accuracy by epoch", legend="", figure=_plain(accuracy)),
+        Plot(name="curve-loss", title="Loss by epoch", legend="", figure=_plain(loss)),
+    ]
+
+
+def _curves(trained: Sequence[Level], value: Callable[[EpochRow], float], title: str, form: str) -> go.Figure:
+    """A line a result; those of further seeds are fainter, custom targets dotted."""
+    figure = go.Figure(layout=layout(360))
+    for place, level in enumerate(trained):
+        strength = _FAINTEST_LINE + (1 - _FAINTEST_LINE) * (place + 1) / len(trained)
+        for number, record in enumerate(record for record in level.records if record.curve):
+            assert record.spec is not None, "a measured record without a spec"
+            name = f"{level.name}, seed {record.spec.seed}"
+            figure.add_scatter(
+                x=[row.epoch for row in record.curve],
+                y=[value(row) for row in record.curve],
+                mode="lines+markers" if len(record.curve) == 1 else "lines",
+                name=level.name,
+                legendgroup=level.name,
+                showlegend=number == 0,
+                line={
+                    "color": f"rgba({ACCENT_RGB},{strength:.2f})",
+                    "width": 1.2 if number else 2,
+                    "dash": "dot" if level.level is None else "solid",
+                },
+                opacity=FAINT if number else 1,
+                hovertemplate=f"{name}: %{{y:.3f}} after epoch %{{x}}<extra></extra>",
+            )
+    figure.update_xaxes(title="Epoch", showgrid=False, zeroline=False, fixedrange=True, rangemode="nonnegative")
+    figure.update_yaxes(title=title, showgrid=True, zeroline=False, fixedrange=True, tickformat=form)
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    return figure
+
+
+def _plain(figure: go.Figure) -> dict[str, Any]:
+    """Data and layout without a template, whose place the page's own colours take."""
+    found: dict[str, Any] = json.loads(figure.to_json())
+    found["layout"].pop("template", None)
+    return {"data": found["data"], "layout": found["layout"]}
