@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
 
-from cache.record import EpochRow
-from compression.levels import ORIGINAL
+from cache.record import EpochRow, RunRecord
+from compression.levels import LEVELS, ORIGINAL
 from pages.parts.heatmap import heatmap
 from pages.parts.legend import legend_html, scale_html
 from pages.parts.measured_times import ratios_of
-from pages.parts.outcome import COST_LABELS
-from pages.parts.plots import ACCENT_RGB, FAINT, draw_heatmap, draw_tradeoff, layout
+from pages.parts.outcome import CostName
+from pages.parts.plots import ACCENT_RGB, NEUTRAL, draw_heatmap, draw_tradeoff, layout
 from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import focus, n_points, tradeoff
 from report.findings import Findings
 from report.levels import Level
 
+# Within a title.
+_COSTS: dict[CostName, str] = {"gflops": "GFLOPs", "params": "parameters"}
 # No level is chosen in a report, so none is marked.
 _NONE_CHOSEN = -1
-# From the mildest level to the deepest: opacity of the accent, so that the order can be seen.
+# Opacity of the accent, which grows with the level, so that the order can be seen.
 _FAINTEST_LINE = 0.35
 
 
@@ -52,14 +55,14 @@ def tradeoff_plots(findings: Findings) -> list[Plot]:
     """Accuracy against each cost, and against each measured time."""
     series, plots = findings.series, []
     others = findings.seeds[1:]
-    for cost, label in COST_LABELS.items():
+    for cost, label in _COSTS.items():
         data = tradeoff(
             series, findings.neighbours, cost=cost, metric="map50_95", level=_NONE_CHOSEN, other_seeds=others
         )
         plots.append(
             Plot(
                 name=f"accuracy-{cost}",
-                title=f"Accuracy against {label if label.isupper() else label[0].lower() + label[1:]}",
+                title=f"Accuracy against {label}",
                 legend=legend_html(data),
                 figure=_plain(draw_tradeoff(data, focus(data))),
             )
@@ -105,44 +108,43 @@ def layer_plot(findings: Findings) -> Plot | None:
 
 
 def curve_plots(levels: Sequence[Level]) -> list[Plot]:
-    """Accuracy and loss by epoch of all that was trained."""
-    trained = [level for level in levels if any(record.curve for record in level.records)]
+    """Accuracy and loss by epoch of all that was trained, of the first seed of each."""
+    trained = [(level, record) for level in levels for record in level.records[:1] if record.curve]
     if not trained:
         return []
-    accuracy = _curves(trained, lambda row: row.map50_95, "mAP50-95 on the validation images", ".3~f")
-    loss = _curves(trained, lambda row: losses_of(row, "val"), "Loss on the validation images", ".3~f")
+    accuracy = _curves(trained, lambda row: row.map50_95, "mAP50-95")
+    loss = _curves(trained, lambda row: losses_of(row, "val"), "Loss")
+    several = any(len(level.records) > 1 for level, _ in trained)
+    caption = f"On the validation images{', of the first seed of each level' if several else ''}."
     return [
-        Plot(name="curve-accuracy", title="Accuracy by epoch", legend="", figure=_plain(accuracy)),
-        Plot(name="curve-loss", title="Loss by epoch", legend="", figure=_plain(loss)),
+        Plot(name="curve-accuracy", title="Accuracy by epoch", legend="", figure=_plain(accuracy), caption=caption),
+        Plot(name="curve-loss", title="Loss by epoch", legend="", figure=_plain(loss), caption=caption),
     ]
 
 
-def _curves(trained: Sequence[Level], value: Callable[[EpochRow], float], title: str, form: str) -> go.Figure:
-    """A line a result; those of further seeds are fainter, custom targets dotted."""
-    figure = go.Figure(layout=layout(360))
-    for place, level in enumerate(trained):
-        strength = _FAINTEST_LINE + (1 - _FAINTEST_LINE) * (place + 1) / len(trained)
-        for number, record in enumerate(record for record in level.records if record.curve):
-            assert record.spec is not None, "a measured record without a spec"
-            name = f"{level.name}, seed {record.spec.seed}"
-            figure.add_scatter(
-                x=[row.epoch for row in record.curve],
-                y=[value(row) for row in record.curve],
-                mode="lines+markers" if len(record.curve) == 1 else "lines",
-                name=level.name,
-                legendgroup=level.name,
-                showlegend=number == 0,
-                line={
-                    "color": f"rgba({ACCENT_RGB},{strength:.2f})",
-                    "width": 1.2 if number else 2,
-                    "dash": "dot" if level.level is None else "solid",
-                },
-                opacity=FAINT if number else 1,
-                hovertemplate=f"{name}: %{{y:.3f}} after epoch %{{x}}<extra></extra>",
-            )
+def _curves(trained: Sequence[tuple[Level, RunRecord]], value: Callable[[EpochRow], float], title: str) -> go.Figure:
+    """Levels as lines that darken with the cut; custom targets, the uncut model among them, as broken grey ones."""
+    figure = go.Figure(layout=layout(400))
+    dashes = cycle(("dot", "dash", "dashdot", "longdash"))
+    for level, record in trained:
+        assert record.spec is not None, "a measured record without a spec"
+        strength = _FAINTEST_LINE + (1 - _FAINTEST_LINE) * (level.level or 0) / LEVELS[-1]
+        custom = level.level is None
+        figure.add_scatter(
+            x=[row.epoch for row in record.curve],
+            y=[value(row) for row in record.curve],
+            mode="lines" if len(record.curve) > 1 else "markers",
+            name=level.name,
+            line={
+                "color": NEUTRAL if custom else f"rgba({ACCENT_RGB},{strength:.2f})",
+                "width": 2,
+                "dash": next(dashes) if custom else "solid",
+            },
+            hovertemplate=f"{level.name}, seed {record.spec.seed}: %{{y:.3f}} after epoch %{{x}}<extra></extra>",
+        )
     figure.update_xaxes(title="Epoch", showgrid=False, zeroline=False, fixedrange=True, rangemode="nonnegative")
-    figure.update_yaxes(title=title, showgrid=True, zeroline=False, fixedrange=True, tickformat=form)
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    figure.update_yaxes(title=title, showgrid=True, zeroline=False, fixedrange=True, tickformat=".3~f")
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
     return figure
 
 

@@ -8,7 +8,6 @@ from statistics import fmean
 
 from cache.record import Costs, Metrics, RunRecord
 from cache.rivals import by_cut, originals_of
-from cache.series import cut_in_words
 from cache.siblings import is_uncut
 from cache.spread import half_interval
 from cache.verdict import Verdict
@@ -172,9 +171,14 @@ def steps_cells(level: Level) -> list[Cell]:
 
     each = level.accuracies("map50_95")
     trained = any(record.spec and record.spec.epochs for record in level.records)
+    # The original was not cut.
+    cut, recovered = (
+        "-" if level.level == ORIGINAL else mean_of(getattr(record, name) for record in level.records)
+        for name in ("metrics_pruned", "metrics_recovered")
+    )
     return [
-        Cell(label="After the cut", value=mean_of(record.metrics_pruned for record in level.records)),
-        Cell(label="Recovered, no training", value=mean_of(record.metrics_recovered for record in level.records)),
+        Cell(label="After the cut", value=cut),
+        Cell(label="Recovered, no training", value=recovered),
         Cell(label="Fine-tuned", value=mean_of(level.metrics) if trained else "not trained"),
         Cell(label="Test images", value=mean_of(record.metrics_test for record in level.records)),
         Cell(label="Each seed", value=", ".join(map(formats.accuracy, each)) if len(each) > 1 else "one seed"),
@@ -240,16 +244,13 @@ def lead(levels: Sequence[Level]) -> str:
         return f"{text} ({change})" if change else text
 
     name = deepest.name if deepest.level else f"The cut to {deepest.name}"
-    return (
-        f"{name} has mAP50-95 {with_change(formats.accuracy(accuracy), original.accuracy('map50_95'), accuracy)} at "
-        f"{with_change(formats.gflops(gflops), before and before.gflops, gflops)} GFLOPs and "
-        f"{with_change(formats.params(params), before and before.params, params)} parameters."
-    )
-
-
-def name_of(record: RunRecord) -> str:
-    """A result within a list: "Level 3, seed 0", "Original", "40% of the GFLOPs, seed 1"."""
-    assert record.spec is not None, "a measured record without a spec"
-    words = cut_in_words(record.spec).removeprefix("the ")
-    seed = f", seed {record.spec.seed}" if record.level != ORIGINAL or record.spec.epochs else ""
-    return f"{words[0].upper()}{words[1:]}{seed}"
+    parts = [
+        with_change(f"mAP50-95 {formats.accuracy(accuracy)}", original.accuracy("map50_95"), accuracy),
+        with_change(f"{formats.gflops(gflops)} GFLOPs", before and before.gflops, gflops),
+        with_change(f"{formats.params(params)} parameters", before and before.params, params),
+    ]
+    text = f"{name} has {parts[0]} at {parts[1]} and {parts[2]}."
+    tuned = next((level for level in levels if level.level is None and is_uncut(level.records[0])), None)
+    if tuned is None:
+        return text
+    return f"{text} After the same fine-tuning the uncut original has {formats.accuracy(tuned.accuracy('map50_95'))}."

@@ -17,9 +17,9 @@ from plotly.offline import get_plotlyjs
 
 from cache.comparison import published_table
 from cache.record import RunRecord
-from cache.series import method_label
-from cache.verdict import Verdict, Word
+from cache.verdict import Verdict
 from pages.parts import formats
+from pages.parts.methods import made_by
 from report import TEMPLATE
 from report.figures import curve_plots, layer_plot, tradeoff_plots
 from report.findings import Findings
@@ -39,14 +39,6 @@ from report.provenance import hardware_of, measured_between, provenance_of
 ICON = Path(__file__).parents[1] / "pages" / "parts" / "icon.png"
 
 _HEADS = {"e2e": "end-to-end head (e2e)", "nms": "one-to-many head with NMS (nms)"}
-_WORDS: dict[Word, str] = {
-    "prune": "Prune",
-    "sibling": "Take the sibling",
-    "undecided": "Cannot be told apart",
-    "none smaller": "Only pruning goes there",
-    "unknown": "Not known",
-}
-
 
 def report_html(findings: Findings, *, made: datetime) -> bytes:
     """The report as UTF-8.
@@ -63,6 +55,7 @@ def report_html(findings: Findings, *, made: datetime) -> bytes:
         trimboard=_version(),
         facts=_facts(findings),
         lead=lead(levels),
+        how=made_by(findings.series.any_record).rpartition(", seed")[0],
         original=levels[0],
         levels=levels,
         comparison={level.name: comparison_cells(level, levels[0]) for level in levels},
@@ -74,8 +67,7 @@ def report_html(findings: Findings, *, made: datetime) -> bytes:
         layers=layer_plot(findings),
         curves=curve_plots(levels),
         published=[(_published_name(record), record, _rows(record)) for record in findings.neighbours.published],
-        provenance=provenance_of(findings),
-        words=_WORDS,
+        provenance=provenance_of(levels),
     )
     return text.encode()
 
@@ -133,8 +125,8 @@ def _templates() -> Environment:
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["day"] = formats.day
+    found.filters["title_first"] = lambda text: text[:1].upper() + text[1:]
     found.filters["parts"] = _lead_and_figures
-    found.globals["method_label"] = method_label
     # Texts of this program and of Plotly, in which nothing may be escaped.
     found.globals["plotly"] = lambda: Markup(get_plotlyjs())
     found.globals["style"] = Markup((TEMPLATE / "style.css").read_text(encoding="utf-8"))

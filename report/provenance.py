@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cache.record import RunRecord
 from cache.series import cut_in_words
+from compression.levels import ORIGINAL
 from pages.parts import formats
-from report.findings import Findings
-from report.levels import name_of
+from report.levels import Level
 from report.reproduction import Reproduction, reproduction_of
 
 _ENVIRONMENT = {
@@ -58,9 +58,10 @@ class Provenance:
     origins: tuple[Origin, ...]
 
 
-def provenance_of(findings: Findings) -> Provenance:
+def provenance_of(levels: Sequence[Level]) -> Provenance:
     """Sort facts into those that all results share, and those of each."""
-    records = findings.records
+    named = [(level.name, record) for level in levels for record in level.records]
+    records = [record for _, record in named]
     facts = [_facts(record) for record in records]
     # The first result decides the order of what all share.
     shared = {name: text for name, text in facts[0].items() if all(own.get(name) == text for own in facts)}
@@ -68,12 +69,12 @@ def provenance_of(findings: Findings) -> Provenance:
         shared=shared if len(records) > 1 else {},
         origins=tuple(
             Origin(
-                name=name_of(record),
+                name=name if record.level == ORIGINAL else f"{name}, seed {record.spec.seed if record.spec else 0}",
                 facts={name: text for name, text in own.items() if len(records) == 1 or name not in shared},
                 warnings=record.warnings,
                 reproduction=_reproduction(record),
             )
-            for record, own in zip(records, facts, strict=True)
+            for (name, record), own in zip(named, facts, strict=True)
         ),
     )
 

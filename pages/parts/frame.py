@@ -36,16 +36,17 @@ h1 { letter-spacing: -0.02em; }
 .trimboard-name { display: flex; align-items: center; gap: 0.55rem; font-weight: 650; font-size: 1.05rem; }
 .trimboard-legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.4rem; font-size: 0.85rem; }
 .trimboard-legend span { display: inline-flex; align-items: center; gap: 0.45rem; }
-/* Buttons that save a plot: over its corner while a mouse is on it or the keyboard in it, below it on a touch screen. */
+/* Buttons that save a plot, beside the title of its axis, where no point is: while a mouse is on the plot or the keyboard in
+   them, and always on a touch screen. */
 .stPlotlyChart { position: relative; }
 .stPlotlyChart .modebar { display: none; }
-.trimboard-save { position: absolute; top: 0; right: 0; z-index: 1; display: flex; gap: 0.3rem; opacity: 0; }
+.trimboard-save { position: absolute; bottom: 0; right: 0; z-index: 1; display: flex; gap: 0.3rem; opacity: 0; }
 .stPlotlyChart:hover .trimboard-save, .trimboard-save:focus-within { opacity: 1; }
 .trimboard-save button { padding: 0 0.5rem; font: inherit; font-size: 0.75rem; line-height: 1.6; color: inherit;
   cursor: pointer; border: 1px solid rgba(138, 147, 160, 0.5); border-radius: 0.4rem; backdrop-filter: blur(6px);
   background: transparent; }
 .trimboard-save button:is(:hover, :focus-visible) { border-color: #3B7DDD; color: #3B7DDD; }
-@media (hover: none) { .trimboard-save { position: static; justify-content: flex-end; opacity: 0.8; } }
+@media (hover: none) { .trimboard-save { opacity: 0.8; } }
 .st-key-plot-images { display: none; }
 .stMetric { font-variant-numeric: tabular-nums; }
 [data-testid="stMetricValue"] { letter-spacing: -0.01em; }

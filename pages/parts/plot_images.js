@@ -1,7 +1,5 @@
 // Two buttons on each plot of the dashboard, which save it as an image. Streamlit keeps Plotly to itself; the button of
 // Plotly's own mode bar, which the style of the frame hides, takes any figure and is the way in.
-const family = getComputedStyle(document.body).fontFamily;
-
 function wayIn(chart) {
   const bar = chart.querySelector(".js-plotly-plot")?._fullLayout?._modeBar;
   return bar?.buttons.flat().find(({name}) => name === "toImage");
@@ -9,7 +7,7 @@ function wayIn(chart) {
 
 function save(chart, format) {
   const plot = chart.querySelector(".js-plotly-plot");
-  const figure = onPaper(plot.data, plot.layout, family);
+  const figure = onPaper(plot.data, plot.layout);
   const {width, height} = figure.layout;
   const key = [...chart.closest("[class*=st-key-]")?.classList ?? []].find((name) => name.startsWith("st-key-"));
   const filename = `trimboard-${key?.slice("st-key-".length) ?? "plot"}`;

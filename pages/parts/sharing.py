@@ -104,7 +104,7 @@ def _draw_report(view: View, told: _Told) -> None:
         return report_html(findings, made=datetime.now().astimezone())
 
     st.download_button(
-        "Report",
+        "Report (HTML)",
         data=report,
         file_name=f"trimboard-{view.model}-{view.data}.html",
         mime="text/html",

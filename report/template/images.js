@@ -1,5 +1,7 @@
 // A figure as it is put on white paper, whatever the colours of the page; what stands beside a plot there, its legend or
 // scale, is drawn into it. Shared by the report and by the dashboard.
+// Fonts of the web are not at hand where an image is drawn.
+const FAMILY = "Arial, Helvetica, sans-serif";
 const PAPER = {ground: "#ffffff", raised: "#ffffff", text: "#1b2430", grid: "#dde2e9"};
 
 function dressed(layout, colours, family) {
@@ -13,15 +15,15 @@ function dressed(layout, colours, family) {
   return result;
 }
 
-function onPaper(data, layout, family) {
-  const result = dressed(layout, PAPER, family);
+function onPaper(data, layout) {
+  const result = dressed(layout, PAPER, FAMILY);
   const mapped = data.some(({type}) => type === "heatmap");
   const named = data.filter(({name, hoverinfo, showlegend}) => name && showlegend !== false);
   const legend = !mapped && named.length > 1;
   Object.assign(result, {
     showlegend: legend,
     legend: {orientation: "h", x: 0, y: -0.2, yanchor: "top"},
-    margin: {l: 28, r: Math.max(28, layout.margin?.r ?? 0), t: 28, b: 28},
+    margin: {l: 84, r: Math.max(28, layout.margin?.r ?? 0), t: 28, b: 28},
     height: (layout.height || 360) + 40 + (legend ? 26 * Math.ceil(named.length / 3) + 20 : 0),
     width: mapped || layout.width > 900 ? 1400 : 900,
     autosize: false,

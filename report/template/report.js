@@ -22,7 +22,7 @@ for (const button of document.querySelectorAll(".save button"))
   button.addEventListener("click", () => {
     const name = button.closest(".save").dataset.plot;
     const {data, layout} = plots.find(({canvas}) => canvas.dataset.name === name);
-    const figure = onPaper(data, layout, family);
+    const figure = onPaper(data, layout);
     const {width, height} = figure.layout;
     const filename = `${document.documentElement.dataset.file}-${name}`;
     Plotly.downloadImage(figure, {format: button.dataset.format, filename, width, height, scale: 2});

@@ -31,7 +31,7 @@ def test_seeds_are_averaged_with_their_interval() -> None:
     cells = {cell.label: cell for cell in comparison_cells(levels[3], levels[0])}
     # 0.61 +- 12.706 * 0.01414 / sqrt(2); the original has 0.72.
     assert (cells["mAP50-95"].value, cells["mAP50-95"].note, cells["mAP50-95"].change) == ("0.610", "± 0.127", "-15.3%")
-    assert (levels[3].seeds, levels[1].seeds, levels[0].seeds) == ("mean of seeds 0, 1", "seed 0", "")
+    assert (levels[3].seeds, levels[1].seeds, levels[0].seeds) == ("mean of seeds 0, 1", "seed 0", "seed 0")
     assert cells["mAP50-95"].better is False
     assert (cells["GFLOPs"].value, cells["GFLOPs"].change, cells["GFLOPs"].better) == ("1.32", "-13.2%", True)
     assert cells["GFLOPs, deployed"].value == "1.17"
