@@ -15,7 +15,7 @@ from compression.errors import DatasetError, SpecError
 def add_report_command(add: Add) -> None:
     """Add the command to the parser of all commands."""
     report = add("report", _report, "Write one HTML file on a model's levels, which opens offline.")
-    report.add_argument("model", metavar="MODEL", help="label of the model, as `trimboard compare` lists it, or its file")
+    report.add_argument("model", metavar="MODEL", help="label as `trimboard compare` lists it, or a file")
     report.add_argument("--data", required=True, help="name of the data set, or the path of its data.yaml")
     report.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: trimboard-MODEL-DATA.html)")
     report.add_argument("--conditions", help="how the levels were cut and trained, as the dashboard names it")

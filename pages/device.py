@@ -131,9 +131,7 @@ def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, .
             width=260,
             help=_SIZES_HELP,
         )
-        threads = st.number_input(
-            "Threads", 1, MOST_THREADS, 1, key="threads-wanted", bind="query-params", width=110
-        )
+        threads = st.number_input("Threads", 1, MOST_THREADS, 1, key="threads-wanted", bind="query-params", width=110)
         siblings = st.toggle("Siblings", key="siblings", bind="query-params", help=_SIBLINGS_HELP)
     elsewhere = ", ".join(f"level {level}" for level in sorted(series.levels) if level not in options)
     if elsewhere:

@@ -48,15 +48,10 @@ class Findings:
 
     @property
     def records(self) -> list[RunRecord]:
-        """All measured results that are told, each once: by level, custom targets last, then by seed."""
-        found = {
-            record.key: record
-            for series in self.seeds
-            for record in (*(series.levels[level] for level in sorted(series.levels)), *series.custom)
-        }
-        return sorted(
-            found.values(), key=lambda r: (r.level is None, r.level or 0, -(r.costs.gflops or 0), r.spec and r.spec.seed)
-        )
+        """All measured results that are told, each once: by seed, then by level, custom targets last."""
+        found = (record for series in self.seeds for _, record in sorted(series.levels.items()))
+        custom = (record for series in self.seeds for record in series.custom)
+        return list({record.key: record for record in (*found, *custom)}.values())
 
 
 def findings_of(

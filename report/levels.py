@@ -150,9 +150,7 @@ def _cost_cells(level: Level, original: Level) -> list[Cell]:
     ):
         before, value = getattr(original.costs, name), getattr(level.costs, name)
         change = "" if level is original else formats.change(before, value) or ""
-        cells.append(
-            Cell(label=label, value=write(value), change=change, better=_better(change, lower_is_better=True))
-        )
+        cells.append(Cell(label=label, value=write(value), change=change, better=_better(change, lower_is_better=True)))
     return cells
 
 
@@ -222,9 +220,7 @@ def time_cells(level: Level, findings: Findings) -> list[list[Cell]]:
 def time_note(levels: Sequence[Level], findings: Findings) -> str:
     """Machines of the times, and what a time includes."""
     originals = originals_of(findings.series)
-    notes = (
-        measured_times(record, findings.latencies, originals).note for level in levels for record in level.records
-    )
+    notes = (measured_times(record, findings.latencies, originals).note for level in levels for record in level.records)
     return next(filter(None, notes), "")
 
 
@@ -237,7 +233,7 @@ def lead(levels: Sequence[Level]) -> str:
     deepest = max((level for level in cut if level.level), key=lambda level: level.level or 0, default=cut[-1])
     accuracy, gflops = deepest.accuracy("map50_95"), deepest.costs.gflops if deepest.costs else None
     params = deepest.costs.params if deepest.costs else None
-    before = original.costs
+    old_gflops, old_params = (original.costs.gflops, original.costs.params) if original.costs else (None, None)
 
     def with_change(text: str, old: float | None, new: float | None) -> str:
         change = formats.change(old, new)
@@ -246,8 +242,8 @@ def lead(levels: Sequence[Level]) -> str:
     name = deepest.name if deepest.level else f"The cut to {deepest.name}"
     parts = [
         with_change(f"mAP50-95 {formats.accuracy(accuracy)}", original.accuracy("map50_95"), accuracy),
-        with_change(f"{formats.gflops(gflops)} GFLOPs", before and before.gflops, gflops),
-        with_change(f"{formats.params(params)} parameters", before and before.params, params),
+        with_change(f"{formats.gflops(gflops)} GFLOPs", old_gflops, gflops),
+        with_change(f"{formats.params(params)} parameters", old_params, params),
     ]
     text = f"{name} has {parts[0]} at {parts[1]} and {parts[2]}."
     tuned = next((level for level in levels if level.level is None and is_uncut(level.records[0])), None)

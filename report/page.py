@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +40,7 @@ ICON = Path(__file__).parents[1] / "pages" / "parts" / "icon.png"
 
 _HEADS = {"e2e": "end-to-end head (e2e)", "nms": "one-to-many head with NMS (nms)"}
 
+
 def report_html(findings: Findings, *, made: datetime) -> bytes:
     """The report as UTF-8.
 
@@ -48,26 +49,30 @@ def report_html(findings: Findings, *, made: datetime) -> bytes:
         made: when it is made, with its time zone.
     """
     levels = levels_of(findings)
-    text = _templates().get_template("report.html").render(
-        findings=findings,
-        file=file_stem(findings.model, findings.data),
-        made=made,
-        trimboard=_version(),
-        facts=_facts(findings),
-        lead=lead(levels),
-        how=made_by(findings.series.any_record).rpartition(", seed")[0],
-        original=levels[0],
-        levels=levels,
-        comparison={level.name: comparison_cells(level, levels[0]) for level in levels},
-        steps={level.name: steps_cells(level) for level in levels if _has_steps(level)},
-        times={level.name: rows for level in levels if (rows := time_cells(level, findings))},
-        time_note=time_note(levels, findings),
-        classes=_classes(levels),
-        tradeoffs=tradeoff_plots(findings),
-        layers=layer_plot(findings),
-        curves=curve_plots(levels),
-        published=[(_published_name(record), record, _rows(record)) for record in findings.neighbours.published],
-        provenance=provenance_of(levels),
+    text = (
+        _templates()
+        .get_template("report.html")
+        .render(
+            findings=findings,
+            file=file_stem(findings.model, findings.data),
+            made=made,
+            trimboard=_version(),
+            facts=_facts(findings),
+            lead=lead(levels),
+            how=made_by(findings.series.any_record).rpartition(", seed")[0],
+            original=levels[0],
+            levels=levels,
+            comparison={level.name: comparison_cells(level, levels[0]) for level in levels},
+            steps={level.name: steps_cells(level) for level in levels if _has_steps(level)},
+            times={level.name: rows for level in levels if (rows := time_cells(level, findings))},
+            time_note=time_note(levels, findings),
+            classes=_classes(levels),
+            tradeoffs=tradeoff_plots(findings),
+            layers=layer_plot(findings),
+            curves=curve_plots(levels),
+            published=[(_published_name(record), record, _rows(record)) for record in findings.neighbours.published],
+            provenance=provenance_of(levels),
+        )
     )
     return text.encode()
 
@@ -104,9 +109,8 @@ def _classes(levels: Sequence[Level]) -> list[tuple[str, list[Any]]]:
     return [(name, class_cells(name, measured)) for name in class_names(measured)]
 
 
-def _rows(record: RunRecord) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = published_table(record).to_dict("records")
-    return rows
+def _rows(record: RunRecord) -> list[dict[Hashable, str]]:
+    return published_table(record).to_dict("records")
 
 
 def _published_name(record: RunRecord) -> str:
@@ -122,7 +126,11 @@ def _lead_and_figures(verdict: Verdict) -> tuple[str, str]:
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     found = Environment(
-        loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.filters["day"] = formats.day
     found.filters["title_first"] = lambda text: text[:1].upper() + text[1:]

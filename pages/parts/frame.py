@@ -36,8 +36,8 @@ h1 { letter-spacing: -0.02em; }
 .trimboard-name { display: flex; align-items: center; gap: 0.55rem; font-weight: 650; font-size: 1.05rem; }
 .trimboard-legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.4rem; font-size: 0.85rem; }
 .trimboard-legend span { display: inline-flex; align-items: center; gap: 0.45rem; }
-/* Buttons that save a plot, beside the title of its axis, where no point is: while a mouse is on the plot or the keyboard in
-   them, and always on a touch screen. */
+/* Buttons that save a plot, beside the title of its axis, where no point is: while a mouse is on the plot or the
+   keyboard in them, and always on a touch screen. */
 .stPlotlyChart { position: relative; }
 .stPlotlyChart .modebar { display: none; }
 .trimboard-save { position: absolute; bottom: 0; right: 0; z-index: 1; display: flex; gap: 0.3rem; opacity: 0; }

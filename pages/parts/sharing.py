@@ -24,8 +24,8 @@ from pages.parts.view import View
 _Told = Callable[[list[RunRecord]], list[RunRecord]]
 
 _WHAT_FILES_HOLD = (
-    "CSV and JSON hold all levels side by side with verdicts and times, measured and published in a column of their own. "
-    "The report is one file with plots, verdicts and provenance, which opens offline."
+    "CSV and JSON hold all levels side by side with verdicts and times, measured and published in a column of their "
+    "own. The report is one file with plots, verdicts and provenance, which opens offline."
 )
 
 
@@ -118,9 +118,7 @@ def _draw_report(view: View, told: _Told) -> None:
 
 def _report_command(view: View) -> str:
     assert view.series is not None, "a report on nothing"
-    return shlex.join(
-        ["trimboard", "report", view.model, f"--data={view.data}", f"--conditions={view.series.label}"]
-    )
+    return shlex.join(["trimboard", "report", view.model, f"--data={view.data}", f"--conditions={view.series.label}"])
 
 
 def _draw_command(record: RunRecord) -> None:

@@ -274,7 +274,10 @@ def _target_text(record: RunRecord) -> str:
 
 
 def _hover(record: RunRecord) -> str:
-    lines = [f"<b>{escape(record.model)}, {_step(record)}</b> ({record.provenance})", *_figures(record.costs, record.metrics)]
+    lines = [
+        f"<b>{escape(record.model)}, {_step(record)}</b> ({record.provenance})",
+        *_figures(record.costs, record.metrics),
+    ]
     lines.append(_conditions_line(record))
     if record.level != ORIGINAL:
         lines += _changes(record)

@@ -19,7 +19,9 @@ def _save() -> None:
         own_store().save(record)
 
 
-def test_it_writes_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_writes_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     _save()
     monkeypatch.chdir(tmp_path)
     assert run_command(add_report_command, "report", "yolo26n", "--data", "cells") == "trimboard-yolo26n-cells.html\n"
@@ -32,7 +34,12 @@ def test_it_writes_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 def test_json_names_file_and_results_and_places_can_be_left_out(tmp_path: Path) -> None:
     _save()
     out = tmp_path / "report.html"
-    told = run_command(add_report_command, *("report", "in/yolo26n.pt", "--data", "cells", "--out", str(out)), "--json", "--without-places")
+    told = run_command(
+        add_report_command,
+        *("report", "in/yolo26n.pt", "--data", "cells", "--out", str(out)),
+        "--json",
+        "--without-places",
+    )
     keys = [record.key for record in own_store().records(data="cells")]
     assert json.loads(told) == {"out": str(out), "bytes": out.stat().st_size, "results": keys}
     assert "/home/ada" not in out.read_text()

@@ -67,7 +67,9 @@ def _report(records: Sequence[RunRecord], *latencies: LatencyRecord, model: str 
 def _results() -> list[RunRecord]:
     """Levels 0, 3 and 5, the last with two seeds and a checkpoint, and a sibling."""
     levels = factories.series((0, 3, 5))
-    levels[2] = factories.with_checkpoint(replace(levels[2], curve=EPOCHS, warnings=("The data set is small.",)), b"x", "ef" * 32)
+    levels[2] = factories.with_checkpoint(
+        replace(levels[2], curve=EPOCHS, warnings=("The data set is small.",)), b"x", "ef" * 32
+    )
     again = replace(factories.record(5, spec=factories.spec(5, seed=1)), curve=EPOCHS)
     return [*levels, again, factories.original("yolo26s", 4.0, 0.8)]
 
@@ -91,7 +93,9 @@ def test_it_tells_levels_seeds_times_verdicts_and_where_they_come_from() -> None
     assert set(found.figures) == {
         *("accuracy-gflops", "accuracy-params", "accuracy-time-1", "layers", "curve-accuracy", "curve-loss")
     }
-    (line,) = [trace for trace in _traces(found, "accuracy-gflops") if trace["name"] == "Levels, measured (0 = original)"]
+    (line,) = [
+        trace for trace in _traces(found, "accuracy-gflops") if trace["name"] == "Levels, measured (0 = original)"
+    ]
     assert (line["x"], line["y"]) == ([1.52, 1.3194, 1.1856], [0.72, 0.684, 0.62])
 
 
@@ -112,7 +116,11 @@ def test_what_was_not_measured_says_so() -> None:
 def test_published_figures_stand_apart() -> None:
     coco = {"data": "coco", "imgsz": 640, "data_fingerprint": "99" * 32, "model": "yolo26s.pt"}
     own = [
-        replace(factories.record(level, scale=4.0, spec=factories.spec(level, **coco)), model="yolo26s", architecture="yolo26s")
+        replace(
+            factories.record(level, scale=4.0, spec=factories.spec(level, **coco)),
+            model="yolo26s",
+            architecture="yolo26s",
+        )
         for level in (0, 3)
     ]
     found = _report([*own, factories.published()], model="yolo26s")

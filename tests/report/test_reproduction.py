@@ -99,11 +99,23 @@ def test_what_is_so_by_default_is_left_out() -> None:
     ("changes", "command", "note"),
     [
         ({"model": "best.pt"}, "run best.pt --data=shapes", "best.pt has to be the file with SHA-256 abab"),
-        ({"model": "best"}, "run WEIGHTS.pt --data=shapes", "the checkpoint of 'best', which is known here by its SHA-256 only"),
+        (
+            {"model": "best"},
+            "run WEIGHTS.pt --data=shapes",
+            "the checkpoint of 'best', which is known here by its SHA-256 only",
+        ),
         ({"model": "yolo26n", "weights_sha256": None}, "run yolo26n.yaml --data=shapes", ""),
         ({"model": "own", "weights_sha256": None}, "run ARCHITECTURE.yaml", "the file that describes 'own'"),
-        ({"data": "cells"}, "--data=DATA.yaml", "the data.yaml of 'cells', which is known here by its fingerprint only: cdcd"),
-        ({"data": "cells", "data_source": "in/cells.yaml"}, "--data=in/cells.yaml", "has to be the data set with fingerprint cd"),
+        (
+            {"data": "cells"},
+            "--data=DATA.yaml",
+            "the data.yaml of 'cells', which is known here by its fingerprint only: cdcd",
+        ),
+        (
+            {"data": "cells", "data_source": "in/cells.yaml"},
+            "--data=in/cells.yaml",
+            "has to be the data set with fingerprint cd",
+        ),
         ({"data": "coco [a]", "classes": (1,), "data_source": "coco [a]"}, "--data=coco ", ""),
     ],
 )
