@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from cache.record import Costs, Metrics, RunRecord
@@ -158,6 +158,16 @@ def _better(change: str, *, lower_is_better: bool) -> bool | None:
     if not change or change == formats.NO_CHANGE:
         return None
     return change.startswith("-") == lower_is_better
+
+
+def sibling_cells(record: RunRecord) -> list[Cell]:
+    """The figures of an unpruned model, measured or published."""
+    own = Level(name=record.architecture, level=ORIGINAL, costs=record.costs, metrics=(record.metrics,))
+    missing = f"not {record.provenance}"
+    return [
+        replace(cell, value=missing) if cell.value in (NOT_MEASURED, formats.UNKNOWN) else cell
+        for cell in comparison_cells(own, own)
+    ]
 
 
 def steps_cells(level: Level) -> list[Cell]:

@@ -24,12 +24,14 @@ from report import TEMPLATE
 from report.figures import curve_plots, layer_plot, tradeoff_plots
 from report.findings import Findings
 from report.levels import (
+    Cell,
     Level,
     class_cells,
     class_names,
     comparison_cells,
     lead,
     levels_of,
+    sibling_cells,
     steps_cells,
     time_cells,
     time_note,
@@ -70,6 +72,8 @@ def report_html(findings: Findings, *, made: datetime) -> bytes:
             tradeoffs=tradeoff_plots(findings),
             layers=layer_plot(findings),
             curves=curve_plots(levels),
+            siblings=_siblings(findings.neighbours.siblings),
+            siblings_published=_siblings(findings.neighbours.siblings_published),
             published=[(_published_name(record), record, _rows(record)) for record in findings.neighbours.published],
             provenance=provenance_of(levels),
         )
@@ -107,6 +111,10 @@ def _has_steps(level: Level) -> bool:
 def _classes(levels: Sequence[Level]) -> list[tuple[str, list[Any]]]:
     measured = [level for level in levels if level.metrics]
     return [(name, class_cells(name, measured)) for name in class_names(measured)]
+
+
+def _siblings(records: Sequence[RunRecord]) -> list[tuple[str, list[Cell]]]:
+    return [(record.architecture, sibling_cells(record)) for record in records]
 
 
 def _rows(record: RunRecord) -> list[dict[Hashable, str]]:

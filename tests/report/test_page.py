@@ -108,7 +108,7 @@ def _traces(found: Document, name: str) -> list[dict[str, object]]:
 def test_what_was_not_measured_says_so() -> None:
     text = _report(factories.series((0, 5))).text
     assert "Not measured: no pass of these models was timed." in text
-    assert "Accuracy against time is not drawn, because no time was measured." in text
+    assert "Accuracy against time is not drawn, because no time was measured in turn with the original" in text
     assert "No unpruned sibling of yolo26n is measured on shapes under these conditions" in text
     assert "no checkpoint was kept" in text
 
