@@ -46,7 +46,7 @@ h1 { letter-spacing: -0.02em; }
   cursor: pointer; border: 1px solid rgba(138, 147, 160, 0.5); border-radius: 0.4rem; backdrop-filter: blur(6px);
   background: transparent; }
 .trimboard-save button:is(:hover, :focus-visible) { border-color: #3B7DDD; color: #3B7DDD; }
-@media (hover: none) { .trimboard-save { opacity: 0.8; } }
+@media (hover: none) { .trimboard-save { left: 0; right: auto; opacity: 0.8; } }
 .st-key-plot-images { display: none; }
 .stMetric { font-variant-numeric: tabular-nums; }
 [data-testid="stMetricValue"] { letter-spacing: -0.01em; }

@@ -18,17 +18,21 @@ function dressed(layout, colours, family) {
 function onPaper(data, layout) {
   const result = dressed(layout, PAPER, FAMILY);
   const mapped = data.some(({type}) => type === "heatmap");
-  const named = data.filter(({name, hoverinfo, showlegend}) => name && showlegend !== false);
-  const legend = !mapped && named.length > 1;
+  // An image with boxes has no axes, and traces that share a name.
+  const bare = layout.xaxis?.visible === false;
+  const isNamed = ({name}, place) => Boolean(name) && data.findIndex((other) => other.name === name) === place;
+  const nNames = data.filter(isNamed).length;
+  const legend = !mapped && nNames > 1;
   Object.assign(result, {
     showlegend: legend,
-    legend: {orientation: "h", x: 0, y: -0.2, yanchor: "top"},
-    margin: {l: 84, r: Math.max(28, layout.margin?.r ?? 0), t: 28, b: 28},
-    height: (layout.height || 360) + 40 + (legend ? 26 * Math.ceil(named.length / 3) + 20 : 0),
+    legend: {orientation: "h", x: 0, y: bare ? -0.03 : -0.2, yanchor: "top"},
+    margin: {l: bare ? 28 : 84, r: Math.max(28, layout.margin?.r ?? 0), t: 28, b: 28},
+    height: (layout.height || 360) + 40 + (legend ? 26 * Math.ceil(nNames / 3) + 20 : 0),
     width: mapped || layout.width > 900 ? 1400 : 900,
     autosize: false,
   });
   const scale = {title: {text: "removed, %", side: "right"}, thickness: 12, outlinewidth: 0};
-  const drawn = data.map((trace) => trace.type === "heatmap" ? {...trace, showscale: true, colorbar: scale} : trace);
+  const drawn = data.map((trace, place) => trace.type === "heatmap"
+    ? {...trace, showscale: true, colorbar: {...scale, ...trace.colorbar}} : {...trace, showlegend: isNamed(trace, place)});
   return {data: drawn, layout: result};
 }
