@@ -1,5 +1,6 @@
 // Draws the plots in the colours of the page or of paper, saves them, and lets commands be copied.
 const PAPER_WIDTH = 690; // Pixels of an A4 page between its margins.
+const TICK_WIDTH = 26, LETTER_WIDTH = 9; // Pixels, with the margins that they leave.
 const family = getComputedStyle(document.body).fontFamily;
 
 const plots = [...document.querySelectorAll(".canvas")].map((canvas) => ({
@@ -12,9 +13,20 @@ function screen() {
   return {ground: "rgba(0,0,0,0)", raised, text, grid};
 }
 
+// Where there is no room for each name below an axis, every second or third is left, and its title takes two lines.
+function narrowed(layout, width) {
+  const {tickvals, ticktext, title} = layout.xaxis;
+  const step = tickvals ? Math.ceil(tickvals.length * TICK_WIDTH / width) : 1;
+  const kept = (values) => values?.filter((_, place) => place % step === 0);
+  const isLong = title?.text?.length * LETTER_WIDTH > width;
+  const text = isLong ? title.text.replace(/ (?=\()|(?<=,) /, "<br>") : title?.text;
+  return {...layout, xaxis: {...layout.xaxis, tickvals: kept(tickvals), ticktext: kept(ticktext), title: {...title, text}}};
+}
+
 function draw(colours, width) {
   for (const {canvas, data, layout} of plots)
-    Plotly.react(canvas, data, {...dressed(layout, colours, family), width, autosize: width === undefined},
+    Plotly.react(canvas, data,
+      {...narrowed(dressed(layout, colours, family), width ?? canvas.clientWidth), width, autosize: width === undefined},
       {displayModeBar: false, responsive: true, doubleClick: "reset"});
 }
 
@@ -52,5 +64,6 @@ addEventListener("afterprint", () => {
   closed.forEach((one) => { one.open = false; });
   draw(screen());
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(screen()));
+for (const change of ["(prefers-color-scheme: dark)", "(max-width: 760px)"])
+  matchMedia(change).addEventListener("change", () => draw(screen()));
 draw(screen());
