@@ -5,10 +5,12 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache.measured import key_of, read_measured
+from cache.series import Series
 from compression.spec import CriterionName, HeadName
 
 SENSITIVITY_VERSION = 1
@@ -139,3 +141,15 @@ def parse_sensitivity(text: str) -> SensitivityRecord:
         return SensitivityRecord(**{**values, "spec": SensitivitySpec(**values["spec"]), "groups": groups})
 
     return read_measured(text, SENSITIVITY_VERSION, build, "A stored sensitivity")
+
+
+def measured_like(series: Series, found: Sequence[SensitivityRecord]) -> SensitivityRecord | None:
+    """The first that was measured as the levels of a series were: on the same images at the same size, by that head.
+
+    Args:
+        series: the levels.
+        found: of the series' original, newest first.
+    """
+    record = series.any_record
+    wanted = (series.spec.data_fingerprint, record.imgsz, record.head)
+    return next((one for one in found if (one.spec.data_fingerprint, one.spec.imgsz, one.spec.head) == wanted), None)

@@ -20,6 +20,7 @@ from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_levers import add_levers_command
 from compression.cli_queue import add_queue_commands, queue_requests
+from compression.cli_report import add_report_command
 from compression.cli_results import add_results_commands
 from compression.cli_sensitivity import add_sensitivity_command
 from compression.commands import listed, stdout_for_results, whole_numbers
@@ -444,6 +445,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_command(add)
     add_levers_command(add)
     add_queue_commands(add)
+    add_report_command(add)
     add_results_commands(add)
     add_detections_command(add)
     add_sensitivity_command(add)

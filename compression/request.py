@@ -20,6 +20,7 @@ from compression.spec import (
     CutMethod,
     HeadName,
     RecipeName,
+    RunSpec,
     Target,
 )
 
@@ -63,6 +64,27 @@ class RunRequest:
     device: str = ""
     head: HeadName | None = None
     resources: str = ""
+
+    @classmethod
+    def of_spec(cls, spec: RunSpec) -> RunRequest:
+        """What asks the question of a stored result again, with model and data set as they were given."""
+        return cls(
+            model=spec.model,
+            data=spec.data_source or spec.data,
+            level=spec.level,
+            target=spec.target if spec.level is None else None,
+            classes=",".join(map(str, spec.classes)),
+            recipe=spec.recipe,
+            method=spec.method,
+            steps=spec.steps,
+            epochs=spec.epochs,
+            patience=spec.patience,
+            imgsz=spec.imgsz,
+            batch=spec.batch,
+            seed=spec.seed,
+            device=spec.device,
+            head=spec.head,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as plain data."""
@@ -120,5 +142,8 @@ class RunRequest:
 
     def command(self) -> str:
         """The same as a user types it, without what is so by default."""
-        by_default = RunRequest(model=self.model, data="").arguments()
+        by_default = set(RunRequest(model=self.model, data="").arguments())
+        if self.target and self.target.latency:
+            # Where steps of channels are not named, they are what the backend likes.
+            by_default.discard(f"--align={self.method.align}")
         return shlex.join(["trimboard", "run", self.model, *(a for a in self.arguments() if a not in by_default)])

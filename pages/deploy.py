@@ -123,7 +123,11 @@ def _choose_formats(precision: PrecisionName, *, with_data: bool) -> list[Format
         for offer in offers(precision, with_data=with_data):
             with st.container(gap=None):
                 ticked = st.checkbox(
-                    offer.label, offer.format == "onnx", key=f"format-{offer.format}", disabled=bool(offer.reason)
+                    offer.label,
+                    offer.format == "onnx",
+                    key=f"format-{offer.format}",
+                    bind="query-params",
+                    disabled=bool(offer.reason),
                 )
                 if offer.reason:
                     st.caption(plain(offer.reason))

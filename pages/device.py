@@ -122,13 +122,24 @@ def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, .
     key = series.any_record.key[:SHORT_KEY]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         levels = st.multiselect("Levels", options, options, key=f"levels-{key}", width=220)
-        backends = st.multiselect("Backends", BACKENDS, DEFAULT_BACKENDS, key="backends", width=260)
-        precisions = st.multiselect("Precisions", PRECISIONS, DEFAULT_PRECISIONS, key="precisions", width=220)
-        sizes = st.multiselect(
-            "Image sizes", SIZES, DEFAULT_SIZES, format_func="{:g}".format, key="sizes", width=260, help=_SIZES_HELP
+        backends = st.multiselect(
+            "Backends", BACKENDS, DEFAULT_BACKENDS, key="backends", bind="query-params", width=260
         )
-        threads = st.number_input("Threads", 1, MOST_THREADS, 1, key="threads-wanted", width=110)
-        siblings = st.toggle("Siblings", key="siblings", help=_SIBLINGS_HELP)
+        precisions = st.multiselect(
+            "Precisions", PRECISIONS, DEFAULT_PRECISIONS, key="precisions", bind="query-params", width=220
+        )
+        sizes = st.multiselect(
+            "Image sizes",
+            SIZES,
+            DEFAULT_SIZES,
+            format_func="{:g}".format,
+            key="sizes",
+            bind="query-params",
+            width=260,
+            help=_SIZES_HELP,
+        )
+        threads = st.number_input("Threads", 1, MOST_THREADS, 1, key="threads-wanted", bind="query-params", width=110)
+        siblings = st.toggle("Siblings", key="siblings", bind="query-params", help=_SIBLINGS_HELP)
     elsewhere = ", ".join(f"level {level}" for level in sorted(series.levels) if level not in options)
     if elsewhere:
         st.caption(f"Not offered, because its checkpoint is not on this machine: {elsewhere}.")
@@ -270,7 +281,13 @@ def _draw_lost_speed(store: Store, series: Series) -> None:
         return
     st.header("Where the speed-up is lost", anchor=False)
     level = st.segmented_control(
-        "Level", levels, default=levels[-1], required=True, format_func="level {}".format, key="lost-speed-level"
+        "Level",
+        levels,
+        default=levels[-1],
+        required=True,
+        format_func="level {}".format,
+        key="lost-speed-level",
+        bind="query-params",
     )
     show_lost_speed(store, series.levels[level or levels[-1]], originals_of(series))
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cache.comparison import published_table, to_csv
-from cache.judged import beside_of
-from cache.record import CHECKPOINT, RunRecord
+from cache.comparison import published_table
+from cache.record import RunRecord
 from cache.rivals import originals_of
-from cache.store import Store
-from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
 from pages.parts import formats, frame
 from pages.parts.access import may_act
@@ -31,8 +28,9 @@ from pages.parts.outcome import (
 )
 from pages.parts.planning import show_planning
 from pages.parts.recommend import show_recommendation
-from pages.parts.results import heads_on, open_store
+from pages.parts.results import open_store
 from pages.parts.runs import show_runs
+from pages.parts.sharing import show_sharing
 from pages.parts.tradeoff_view import show_tradeoff
 from pages.parts.verdict_box import show_verdicts
 from pages.parts.view import View, view_of
@@ -87,7 +85,7 @@ def _draw_level(view: View) -> None:
         _draw_table(view, outcome)
     with right:
         _draw_times(view, outcome)
-    _draw_downloads(view, outcome)
+    show_sharing(view, outcome)
     if outcome.record is not None and view.options is not None and may_act():
         # A form of twenty fields would travel to the browser with each step of the slider.
         again = st.expander("Measure this level again, with other settings", key="again", on_change="rerun")
@@ -223,61 +221,6 @@ def _draw_table(view: View, outcome: Outcome) -> None:
         st.table(published_table(record), border="horizontal", hide_index=True)
     if outcome.record is None and not published:
         st.info(f"Level {outcome.level} has no measured accuracy to compare yet.")
-
-
-def _draw_downloads(view: View, outcome: Outcome) -> None:
-    st.subheader("Take it with you", anchor=False)
-    st.download_button(
-        "Export comparison CSV",
-        data=lambda: to_csv(
-            view.store.table(view.model, view.data),
-            beside_of(heads_on(view.store, view.data), view.latencies, view.model),
-        ),
-        file_name=f"trimboard-{view.model}-{view.data}.csv",
-        mime="text/csv",
-        icon=":material/table_view:",
-        on_click="ignore",
-        disabled=not view.records,
-        key="csv",
-    )
-    st.caption("All levels side by side with verdicts and times, measured and published in a column of their own.")
-    if outcome.record is not None and may_act():
-        _draw_checkpoint(view.store, outcome.record)
-
-
-def _offer_to_fetch(store: Store, record: RunRecord) -> None:
-    asked = st.button("Fetch it from the shared place", icon=":material/cloud_download:", key="fetch")
-    if not asked or not may_act():
-        return
-    try:
-        found = store.artifact_path(record)
-    except TrimboardError as error:
-        st.error(str(error), icon=":material/error:")
-        return
-    if found:
-        st.rerun()
-    st.error("It is not there either, or it is damaged.", icon=":material/error:")
-
-
-def _draw_checkpoint(store: Store, record: RunRecord) -> None:
-    artifact = next((item for item in record.artifacts if item.name == CHECKPOINT), None)
-    path = store.artifact_path(record, fetch=False)
-    if artifact is None or path is None:
-        st.caption("The checkpoint of this level is not on this machine.")
-        if artifact is not None and store.shares_files:
-            _offer_to_fetch(store, record)
-        return
-    st.download_button(
-        f"Download level {record.level} checkpoint ({formats.size(artifact.size_bytes)})",
-        # Read when it is asked for, not whenever the slider moves.
-        data=path.read_bytes,
-        file_name=artifact.file,
-        mime="application/octet-stream",
-        icon=":material/download:",
-        on_click="ignore",
-        key="checkpoint",
-    )
-    st.caption(f'Plain Ultralytics loads it: `YOLO("{artifact.file}")`. SHA-256 `{artifact.sha256}`')
 
 
 main()

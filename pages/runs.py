@@ -145,7 +145,7 @@ def _draw_over(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
     if not pairs:
         return
     st.header(f"Over ({len(pairs)})", anchor=False)
-    all_shown = len(pairs) <= MOST_SHOWN or st.toggle(f"Show all {len(pairs)}", key="all-runs")
+    all_shown = len(pairs) <= MOST_SHOWN or st.toggle(f"Show all {len(pairs)}", key="all-runs", bind="query-params")
     for run, card in pairs if all_shown else pairs[:MOST_SHOWN]:
         with st.container(border=True, key=f"over-{card.key[:12]}"):
             icon, colour = _STATE_BADGES[card.state]

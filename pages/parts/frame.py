@@ -7,11 +7,13 @@ a first visit, a reload and a deep link.
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import lru_cache
 from pathlib import Path
 
 import streamlit as st
 
 from pages.parts.access import access, admit, draw_visitor
+from pages.report import TEMPLATE
 
 PAGES = {
     "pages/explore.py": "Explore",
@@ -41,6 +43,18 @@ h1 { letter-spacing: -0.02em; }
 }
 [data-testid="stCode"] pre code .token { color: light-dark(#1F5FAE, #8AB4F0); }
 [data-testid="stCaptionContainer"] code { font-size: 0.9em; }
+/* Buttons that save a plot, beside the title of its axis, where no point is: while a mouse is on the plot or the
+   keyboard in them, and always on a touch screen. */
+.stPlotlyChart { position: relative; }
+.stPlotlyChart .modebar { display: none; }
+.trimboard-save { position: absolute; bottom: 0; right: 0; z-index: 1; display: flex; gap: 0.3rem; opacity: 0; }
+.stPlotlyChart:hover .trimboard-save, .trimboard-save:focus-within { opacity: 1; }
+.trimboard-save button { padding: 0 0.5rem; font: inherit; font-size: 0.75rem; line-height: 1.6; color: inherit;
+  cursor: pointer; border: 1px solid rgba(138, 147, 160, 0.5); border-radius: 0.4rem; backdrop-filter: blur(6px);
+  background: transparent; }
+.trimboard-save button:is(:hover, :focus-visible) { border-color: #3B7DDD; color: #3B7DDD; }
+@media (hover: none) { .trimboard-save { left: 0; right: auto; opacity: 0.8; } }
+.st-key-plot-images { display: none; }
 .stMetric { font-variant-numeric: tabular-nums; }
 [data-testid="stMetricValue"] { letter-spacing: -0.01em; }
 /* Six cards in a row on a wide screen, three on a tablet, two on a phone. */
@@ -74,9 +88,18 @@ def begin(title: str) -> None:
         page_title=f"{title} · Trimboard", page_icon=ICON, layout="wide", initial_sidebar_state="collapsed"
     )
     st.html(_STYLE)
+    with st.container(key="plot-images"):
+        st.html(_plot_images(), unsafe_allow_javascript=True)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="frame-menu"):
         st.html(_NAME.format(icon=b64encode(ICON.read_bytes()).decode()), width="content")
         for page, label in PAGES.items() if access().sees else ():
             st.page_link(page, label=label, query_params=st.query_params.to_dict())
         draw_visitor()
     admit()
+
+
+@lru_cache(maxsize=1)
+def _plot_images() -> str:
+    """The script that lets each plot of the dashboard be saved as an image."""
+    files = (TEMPLATE / "images.js", ICON.parent / "plot_images.js")
+    return f"<script>(() => {{\n{''.join(file.read_text(encoding='utf-8') for file in files)}}})();</script>"

@@ -40,8 +40,9 @@ FRONT = 0.3
 # Opacity of a layer that keeps everything, in the heatmap.
 FAINTEST = 0.07
 
-# What plotly_chart passes to the browser: no tool bar, no logo, no zooming by accident on a touch screen.
-CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
+# What plotly_chart passes to the browser: no logo, no zooming by accident on a touch screen. The tool bar is there, and
+# hidden by the frame's style: buttons of our own, `plot_images.js`, save a plot by what lies behind its camera.
+CONFIG = {"displayModeBar": True, "displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
 
 _AXIS_TITLES: dict[AxisName, str] = {
     "gflops": "GFLOPs an image (training graph)",

@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 
 from cache.rivals import originals_of
-from cache.sensitivity import DEFAULT_IMAGES, DEFAULT_PART, SensitivityRecord
+from cache.sensitivity import DEFAULT_IMAGES, DEFAULT_PART, SensitivityRecord, measured_like
 from cache.series import Series
 from cache.store import Store
 from compression.jobs import local
@@ -45,10 +45,7 @@ def sensitivity_of(store: Store, series: Series | None) -> SensitivityRecord | N
     """The newest sensitivities of a series' original, measured as its levels were."""
     if series is None:
         return None
-    record, fingerprint = series.any_record, series.spec.data_fingerprint
-    wanted = (fingerprint, record.imgsz, record.head)
-    found = store.sensitivities(originals_of(series))
-    return next((one for one in found if (one.spec.data_fingerprint, one.spec.imgsz, one.spec.head) == wanted), None)
+    return measured_like(series, store.sensitivities(originals_of(series)))
 
 
 def question_of(view: View) -> SensitivityQuestion | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -321,7 +322,7 @@ def _original_point(record: RunRecord, axis: _Axis, metric: MetricName, *, is_ot
     x, y = axis.of_original(record, is_other=is_other), getattr(record.metrics_original, metric)
     if x is None or y is None:
         return None
-    lines = [f"<b>{record.model}, original</b>", *_figures(record.costs_original, record.metrics_original)]
+    lines = [f"<b>{escape(record.model)}, original</b>", *_figures(record.costs_original, record.metrics_original)]
     return Point(x=x, y=y, text="0", hover="<br>".join(lines))
 
 
@@ -381,7 +382,8 @@ def _target_text(record: RunRecord) -> str:
 
 
 def _hover(record: RunRecord) -> str:
-    title, *lines = lines_of(record)
+    # Plotly reads some HTML.
+    title, *lines = (escape(line, quote=False) for line in lines_of(record))
     return "<br>".join([f"<b>{title}</b> ({record.provenance})", *lines])
 
 
@@ -400,7 +402,7 @@ def lines_of(record: RunRecord) -> list[str]:
 
 def _untrained_hover(record: RunRecord) -> str:
     assert record.metrics_recovered is not None
-    lines = [f"<b>{record.model}, {_step(record)}</b> after recovery, before any training"]
+    lines = [f"<b>{escape(record.model)}, {_step(record)}</b> after recovery, before any training"]
     lines += [*_figures(record.costs, record.metrics_recovered), _conditions_line(record)]
     change = formats.change(record.metrics_original.map50_95, record.metrics_recovered.map50_95)
     return "<br>".join([*lines, *([f"against the original: mAP50-95 {change}"] if change else [])])

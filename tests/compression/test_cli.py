@@ -161,7 +161,7 @@ def test_bad_run_options_name_the_value(
     "command",
     [
         *("models", "datasets", "plan", "prune", "run", "evaluate", "compare"),
-        *("bench", "levers", "export", "detections", "sensitivity"),
+        *("bench", "levers", "export", "detections", "sensitivity", "report"),
     ],
 )
 def test_every_command_has_help_and_stands_in_the_readme(command: str, capsys: pytest.CaptureFixture[str]) -> None:
