@@ -38,7 +38,7 @@ from pages.report.levels import (
 )
 from pages.report.provenance import hardware_of, measured_between, provenance_of
 
-ICON = Path(__file__).parents[1] / "pages" / "parts" / "icon.png"
+ICON = Path(__file__).parents[1] / "parts" / "icon.png"
 
 _HEADS = {"e2e": "end-to-end head (e2e)", "nms": "one-to-many head with NMS (nms)"}
 
