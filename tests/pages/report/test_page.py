@@ -19,7 +19,7 @@ from pages.report.findings import findings_of
 from pages.report.page import file_stem, report_html
 from tests import factories
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MADE = datetime(2026, 6, 2, tzinfo=UTC)
 EPOCHS = tuple(
     EpochRow(epoch=n, map50=0.5, map50_95=0.3, precision=0.6, recall=0.4, losses={"val/box": 1.0}, lr=0.1, seconds=1.0)
