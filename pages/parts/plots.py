@@ -56,8 +56,14 @@ _AS_ELSE = {"marker": {"opacity": 1}}
 HOVER = "%{hovertext}<extra></extra>"
 
 
-def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
-    """Accuracy against one cost; all of it where `shown` is None."""
+def draw_tradeoff(data: Tradeoff, shown: Range | None, *, with_marks: bool = True) -> go.Figure:
+    """Accuracy against one cost.
+
+    Args:
+        data: what is drawn.
+        shown: the part to look at; None for all of it.
+        with_marks: whether a level can be marked, see `mark_in_tradeoff`.
+    """
     figure = go.Figure(layout=layout(440))
     if shown is not None:
         figure.update_xaxes(range=shown.x)
@@ -76,7 +82,8 @@ def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     _add_measured(figure, data)
     _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square", text="bottom center")
     _add_points(figure, "Compressed, published", data.published, PUBLISHED, "diamond-open", size=13)
-    _add_marks(figure, data)
+    if with_marks:
+        _add_marks(figure, data)
     return figure
 
 

@@ -64,7 +64,7 @@ def tradeoff_plots(findings: Findings) -> list[Plot]:
                 name=f"accuracy-{cost}",
                 title=f"Accuracy against {label}",
                 legend=legend_html(data, _NONE_CHOSEN),
-                figure=_plain(draw_tradeoff(data, focus(data))),
+                figure=_plain(draw_tradeoff(data, focus(data), with_marks=False)),
             )
         )
         known = n_points(data)
@@ -84,7 +84,7 @@ def tradeoff_plots(findings: Findings) -> list[Plot]:
                 name=f"accuracy-time-{number}",
                 title="Accuracy against measured time",
                 legend=legend_html(data, _NONE_CHOSEN),
-                figure=_plain(draw_tradeoff(data, focus(data))),
+                figure=_plain(draw_tradeoff(data, focus(data), with_marks=False)),
                 caption=f"{setting.label}.{left_out}",
             )
         )

@@ -169,7 +169,7 @@ def test_names_of_files_hold_nothing_that_a_disk_refuses() -> None:
 
 
 def test_a_report_needs_neither_torch_nor_streamlit() -> None:
-    script = "import sys, report.page; print(sorted({'torch', 'ultralytics', 'streamlit'} & set(sys.modules)))"
+    script = "import sys, pages.report.page; print(sorted({'torch', 'ultralytics', 'streamlit'} & set(sys.modules)))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
