@@ -40,7 +40,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import psutil
-from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, ViewportSize, sync_playwright
 
 from benchmarks.store import N_DATASETS, N_MODELS, N_RECORDS, fill
 from benchmarks.visitor import SLIDER, Seen, visit_until
@@ -50,7 +50,7 @@ from cache.store import Store
 from compression.levels import LEVELS
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT, started
 
-WINDOW = {"width": 1440, "height": 900}
+WINDOW: ViewportSize = {"width": 1440, "height": 900}
 # A page is done with a move when no plot was drawn for so long.
 SETTLED_MS = 700
 PATIENCE_MS = 120_000
@@ -97,7 +97,8 @@ PAINTED = """() => {
     && plots.every(plot => plot.querySelector('.main-svg')) && !document.querySelector('[data-testid=stSkeleton]')
     && performance.now();
 }"""
-SETTLED = f"""() => watch.cards !== null && watch.plots !== null && since() - Math.max(watch.cards, watch.plots) > {SETTLED_MS}
+SETTLED = f"""() => watch.cards !== null && watch.plots !== null
+  && since() - Math.max(watch.cards, watch.plots) > {SETTLED_MS}
   && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"""
 
 

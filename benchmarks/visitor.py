@@ -19,6 +19,7 @@ from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
+from websockets.typing import Origin, Subprotocol
 
 from compression.levels import LEVELS
 
@@ -29,6 +30,7 @@ PAUSE_S = (0.5, 1.5)
 MOVES_PER_VISIT = 60
 # Later than that no answer comes any more.
 PATIENCE_S = 60.0
+_PROTOCOL = Subprotocol("streamlit")
 _OVER = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
 
 
@@ -88,7 +90,7 @@ async def _visit(deadline: float, address: str, view: dict[str, str], seen: Seen
         ValueError: the page has no slider.
     """
     socket = f"{address.replace('http', 'ws', 1)}/_stcore/stream"
-    async with connect(socket, origin=address, subprotocols=["streamlit"], max_size=None) as connection:  # type: ignore[arg-type]
+    async with connect(socket, origin=Origin(address), subprotocols=[_PROTOCOL], max_size=None) as connection:
         level = random.choice(LEVELS)
         page = await _run(connection, _state(view, level))
         seen.opened_s.append(page.seconds)

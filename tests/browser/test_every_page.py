@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -120,7 +119,9 @@ def check(visit: Visit, *, width: int, dark: bool) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if dark else "light")
     # The theme follows the system's.
-    page.wait_for_function(f"getComputedStyle(document.querySelector('.stApp')).colorScheme === '{'dark' if dark else 'light'}'")
+    page.wait_for_function(
+        f"getComputedStyle(document.querySelector('.stApp')).colorScheme === '{'dark' if dark else 'light'}'"
+    )
     settle(page)
     assert page.get_by_test_id("stException").count() == 0
     assert page.locator("h1").count() == 1
