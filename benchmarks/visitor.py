@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -62,28 +63,28 @@ class _Answer:
     exceptions: list[str] = field(default_factory=list)
 
 
-async def visit_until(deadline: float, address: str, views: Sequence[dict[str, str]], seen: Seen) -> None:
+async def visit_until(over: Event, address: str, views: Sequence[dict[str, str]], seen: Seen) -> None:
     """Let one visitor for each view come, drag, leave and come again.
 
     Args:
-        deadline: `time.monotonic` at which all leave.
+        over: all leave when it is set.
         address: of the server.
         views: query parameters of Explore, without the level.
         seen: where they write what they met.
     """
-    await asyncio.gather(*(_come_again(deadline, address, view, seen) for view in views))
+    await asyncio.gather(*(_come_again(over, address, view, seen) for view in views))
 
 
-async def _come_again(deadline: float, address: str, view: dict[str, str], seen: Seen) -> None:
-    while time.monotonic() < deadline:
+async def _come_again(over: Event, address: str, view: dict[str, str], seen: Seen) -> None:
+    while not over.is_set():
         try:
-            await _visit(deadline, address, view, seen)
+            await _visit(over, address, view, seen)
         except (OSError, TimeoutError, WebSocketException, ValueError) as error:
             seen.errors.append(f"{type(error).__name__}: {error}")
             await asyncio.sleep(1)
 
 
-async def _visit(deadline: float, address: str, view: dict[str, str], seen: Seen) -> None:
+async def _visit(over: Event, address: str, view: dict[str, str], seen: Seen) -> None:
     """Open the page, move the slider again and again, and leave.
 
     Raises:
@@ -99,7 +100,7 @@ async def _visit(deadline: float, address: str, view: dict[str, str], seen: Seen
             raise ValueError(f"the page for {view} has no slider {SLIDER!r}")
         for _ in range(MOVES_PER_VISIT):
             await asyncio.sleep(random.uniform(*PAUSE_S))
-            if time.monotonic() >= deadline:
+            if over.is_set():
                 return
             level = random.choice([one for one in LEVELS if abs(one - level) == 1])
             state = _state(view, level)
