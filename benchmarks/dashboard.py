@@ -16,8 +16,8 @@ results are those of `benchmarks.store`, in a SQLite database of their own: ten 
   bytes are those that the browser receives, websocket included; what lies under /static/ is Streamlit's own.
 - visitors: twenty that speak Streamlit's protocol, see `benchmarks.visitor`, each at a model and data set of its own,
   beside one real browser on which the latency is seen as under "slider". Their seconds last from a move to the end of
-  what the server sends for it. Memory is the server's resident set: after half of the time, at most five minutes, and
-  at the end.
+  what the server sends for it, and count once all have opened the page. Memory is the server's resident set: when all
+  have, after half of the time, at most five minutes, and at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import psutil
-from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, ViewportSize, sync_playwright
 
 from benchmarks.store import N_DATASETS, N_MODELS, N_RECORDS, fill
 from benchmarks.visitor import SLIDER, Seen, visit_until
@@ -50,7 +50,7 @@ from cache.store import Store
 from compression.levels import LEVELS
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT, started
 
-WINDOW = {"width": 1440, "height": 900}
+WINDOW: ViewportSize = {"width": 1440, "height": 900}
 # A page is done with a move when no plot was drawn for so long.
 SETTLED_MS = 700
 PATIENCE_MS = 120_000
@@ -97,7 +97,8 @@ PAINTED = """() => {
     && plots.every(plot => plot.querySelector('.main-svg')) && !document.querySelector('[data-testid=stSkeleton]')
     && performance.now();
 }"""
-SETTLED = f"""() => watch.cards !== null && watch.plots !== null && since() - Math.max(watch.cards, watch.plots) > {SETTLED_MS}
+SETTLED = f"""() => watch.cards !== null && watch.plots !== null
+  && since() - Math.max(watch.cards, watch.plots) > {SETTLED_MS}
   && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"""
 
 
@@ -295,37 +296,51 @@ def time_visitors(home: Path, browser: Browser, seconds: float) -> dict[str, Any
     Args:
         home: the data folder.
         browser: of the one who is timed.
-        seconds: how long.
+        seconds: how long, from when all of them have opened the page.
+
+    Raises:
+        RuntimeError: a visitor could not open the page.
     """
-    seen, moves = Seen(), []
-    warm_up = min(MOST_WARM_UP_S, seconds / 2)
+    seen, moves, over = Seen(), [], threading.Event()
+    views = [view_of(1 + number) for number in range(N_VISITORS)]
     with started(home) as (address, pid), new_page(browser) as page:
         slider = Slider(page, address, view_of(0), Store()).moves()
-        views = [view_of(1 + number) for number in range(N_VISITORS)]
-        start = time.monotonic()
-        crowd = threading.Thread(target=lambda: asyncio.run(visit_until(start + seconds, address, views, seen)))
+        crowd = threading.Thread(target=lambda: asyncio.run(visit_until(over, address, views, seen)))
         crowd.start()
-        memory: list[float] = []
-        while (passed := time.monotonic() - start) < seconds:
-            moves.append(next(slider))
-            page.wait_for_timeout(1e3 * PAUSE_S)
-            if passed >= warm_up or not memory:
-                memory.append(psutil.Process(pid).memory_info().rss / 1e6)
-        crowd.join()
+        try:
+            while len(seen.opened_s) < N_VISITORS:
+                if seen.errors:
+                    raise RuntimeError(f"a visitor could not open the page: {seen.errors[0]}")
+                page.wait_for_timeout(100)
+            n_early, memory = len(seen.moved_s), [_memory_mb(pid)]
+            start = time.monotonic()
+            while (passed := time.monotonic() - start) < seconds:
+                moves.append(next(slider))
+                page.wait_for_timeout(1e3 * PAUSE_S)
+                if passed >= min(MOST_WARM_UP_S, seconds / 2):
+                    memory.append(_memory_mb(pid))
+        finally:
+            over.set()
+            crowd.join()
         n_exceptions = page.get_by_test_id("stException").count()
-    at_first, warm, at_end = memory[0], memory[min(1, len(memory) - 1)], memory[-1]
+    timed = seen.moved_s[n_early:]
+    first, warm, end = memory[0], memory[min(1, len(memory) - 1)], memory[-1]
     return {
         "visitors": N_VISITORS,
         "seconds": seconds,
         "browser": moves_in_short(moves),
-        "answer_s": in_short(seen.moved_s),
+        "answer_s": in_short(timed),
         "open_s": in_short(seen.opened_s),
-        "moves_per_s": len(seen.moved_s) / seconds,
-        "answer_kb": statistics.mean(seen.sent_bytes) / 1e3 if seen.sent_bytes else None,
+        "moves_per_s": len(timed) / seconds,
+        "answer_kb": statistics.mean(seen.sent_bytes) / 1e3,
         "errors": len(seen.errors) + n_exceptions,
         "first_errors": seen.errors[:3],
-        "memory_mb": {"first": at_first, "warm": warm, "end": at_end, "growth_pct": 100 * (at_end / warm - 1)},
+        "memory_mb": {"first": first, "warm": warm, "end": end, "growth_pct": 100 * (end / warm - 1)},
     }
+
+
+def _memory_mb(pid: int) -> float:
+    return psutil.Process(pid).memory_info().rss / 1e6
 
 
 def view_of(number: int) -> dict[str, str]:

@@ -3,9 +3,9 @@
     python -m benchmarks.store                                          # starts a PostgreSQL where it is installed
     TRIMBOARD_DB=postgresql+psycopg://... python -m benchmarks.store    # an empty database there
 
-Results are copies of a study that comes with the program, with layers and curves, of 10 models on 5 data sets each. What
-is asked is asked in several new processes, once and then again; imports are not counted. All times are medians in
-milliseconds.
+Results are copies of a study that comes with the program, with layers and most with curves, of 10 models on 5 data sets
+each. What is asked is asked in several new processes, once and then again; imports are not counted. All times are
+medians in milliseconds.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -19,6 +20,7 @@ from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
+from websockets.typing import Origin, Subprotocol
 
 from compression.levels import LEVELS
 
@@ -29,6 +31,7 @@ PAUSE_S = (0.5, 1.5)
 MOVES_PER_VISIT = 60
 # Later than that no answer comes any more.
 PATIENCE_S = 60.0
+_PROTOCOL = Subprotocol("streamlit")
 _OVER = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
 
 
@@ -60,35 +63,35 @@ class _Answer:
     exceptions: list[str] = field(default_factory=list)
 
 
-async def visit_until(deadline: float, address: str, views: Sequence[dict[str, str]], seen: Seen) -> None:
+async def visit_until(over: Event, address: str, views: Sequence[dict[str, str]], seen: Seen) -> None:
     """Let one visitor for each view come, drag, leave and come again.
 
     Args:
-        deadline: `time.monotonic` at which all leave.
+        over: all leave when it is set.
         address: of the server.
         views: query parameters of Explore, without the level.
         seen: where they write what they met.
     """
-    await asyncio.gather(*(_come_again(deadline, address, view, seen) for view in views))
+    await asyncio.gather(*(_come_again(over, address, view, seen) for view in views))
 
 
-async def _come_again(deadline: float, address: str, view: dict[str, str], seen: Seen) -> None:
-    while time.monotonic() < deadline:
+async def _come_again(over: Event, address: str, view: dict[str, str], seen: Seen) -> None:
+    while not over.is_set():
         try:
-            await _visit(deadline, address, view, seen)
+            await _visit(over, address, view, seen)
         except (OSError, TimeoutError, WebSocketException, ValueError) as error:
             seen.errors.append(f"{type(error).__name__}: {error}")
             await asyncio.sleep(1)
 
 
-async def _visit(deadline: float, address: str, view: dict[str, str], seen: Seen) -> None:
+async def _visit(over: Event, address: str, view: dict[str, str], seen: Seen) -> None:
     """Open the page, move the slider again and again, and leave.
 
     Raises:
         ValueError: the page has no slider.
     """
     socket = f"{address.replace('http', 'ws', 1)}/_stcore/stream"
-    async with connect(socket, origin=address, subprotocols=["streamlit"], max_size=None) as connection:  # type: ignore[arg-type]
+    async with connect(socket, origin=Origin(address), subprotocols=[_PROTOCOL], max_size=None) as connection:
         level = random.choice(LEVELS)
         page = await _run(connection, _state(view, level))
         seen.opened_s.append(page.seconds)
@@ -97,7 +100,7 @@ async def _visit(deadline: float, address: str, view: dict[str, str], seen: Seen
             raise ValueError(f"the page for {view} has no slider {SLIDER!r}")
         for _ in range(MOVES_PER_VISIT):
             await asyncio.sleep(random.uniform(*PAUSE_S))
-            if time.monotonic() >= deadline:
+            if over.is_set():
                 return
             level = random.choice([one for one in LEVELS if abs(one - level) == 1])
             state = _state(view, level)

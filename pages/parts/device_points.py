@@ -30,7 +30,7 @@ COLUMN_HEADINGS: dict[str, str] = {
     "level": "Level",
     "data_type": "Precision of the file",
     "imgsz": "Image size, px",
-    **METRIC_LABELS,
+    **{str(name): label for name, label in METRIC_LABELS.items()},
     "median_ms": "Median time, ms",
     "p95_ms": "95th percentile, ms",
     "ratio": "Time against level 0",

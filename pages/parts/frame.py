@@ -36,12 +36,14 @@ h1 { letter-spacing: -0.02em; }
 .trimboard-name { display: flex; align-items: center; gap: 0.55rem; font-weight: 650; font-size: 1.05rem; }
 .trimboard-legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.4rem; font-size: 0.85rem; }
 .trimboard-legend span { display: inline-flex; align-items: center; gap: 0.45rem; }
-/* Streamlit draws the label of a select box that has one option only, and what is chosen on a dark ground, too faintly. */
+/* Streamlit draws too faintly: labels of select boxes with one option, what is chosen on a dark ground, and code. */
 [data-testid="stWidgetLabel"] p { color: light-dark(#0B1018, #E6EBF2); }
 [data-variant="segmented_control"][data-selected="true"] p, [data-testid="stSliderThumbValue"] p {
   color: light-dark(#2A67C0, #8AB4F0);
 }
-[data-testid="stCode"] pre code .token { color: light-dark(#1F5FAE, #8AB4F0); }
+[data-testid="stCode"] .token { color: light-dark(#1F5FAE, #8AB4F0) !important; }
+/* Room for a finger. */
+.stMultiSelect button { min-width: 24px; min-height: 24px; }
 [data-testid="stCaptionContainer"] code { font-size: 0.9em; }
 /* Buttons that save a plot, beside the title of its axis, where no point is: while a mouse is on the plot or the
    keyboard in them, and always on a touch screen. */

@@ -12,9 +12,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
+from cache.groups import weights_of
+from cache.queue import RunQueue
 from cache.record import Progress
+from cache.shipped import load_shipped
 from cache.store import Store
 from compression.request import RunRequest
+from pages.parts.choices import BUILT_IN_DATA
 from tests import factories
 from tests.browser.conftest import IN_BROWSER, PATIENCE_MS, ROOT, serving, started
 
@@ -56,9 +60,33 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 @pytest.fixture(scope="module")
 def with_results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the results that come with the program, and a run of each kind."""
+    """A server with the results that come with the program, times of them, and a run of each kind."""
     home = tmp_path_factory.mktemp("with-results")
-    queue = Store(f"sqlite:///{home / 'trimboard.db'}").queue
+    store = Store(f"sqlite:///{home / 'trimboard.db'}")
+    save_times(store)
+    save_runs(store.queue)
+    store.close()
+    with serving(home) as address:
+        yield address
+
+
+def save_times(store: Store) -> None:
+    """Times and accuracies on a device, of the original and of level 5 on the built-in data set."""
+    shipped = (item.record for item in load_shipped().by_key.values())
+    levels = {record.level: record for record in shipped if record.data == BUILT_IN_DATA}
+    reference = weights_of(levels[0])
+    for level, weights, ratio in ((0, reference, 1.0), (5, levels[5].checkpoint_sha256, 0.7)):
+        record = levels[level]
+        assert record.spec is not None
+        model = {"weights_sha256": weights, "imgsz": record.imgsz, "head": record.head}
+        data_fingerprint = record.spec.data_fingerprint
+        store.save_accuracy(factories.accuracy(level=level, data_fingerprint=data_fingerprint, **model))
+        store.save_latency(factories.latency(10 * ratio, level=level, ratio=ratio, reference_sha256=reference, **model))
+    store.save_layer_times(factories.layer_times(str(levels[5].checkpoint_sha256), reference=reference))
+
+
+def save_runs(queue: RunQueue) -> None:
+    """One at work, one in the queue and one that failed."""
     for level in (1, 2, 3):
         spec = factories.spec(level)
         queue.submit(spec, RunRequest(model=spec.model, data=spec.data, level=level), lanes="cpu")
@@ -67,8 +95,6 @@ def with_results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     queue.tell(at_work.key, Progress(stage="fine-tuning", epoch=2, epochs=4, map50=0.5, map50_95=0.3))
     queue.take(failed.key, pid=os.getpid())
     queue.end(failed.key, "failed", "No space is left.")
-    with serving(home) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
