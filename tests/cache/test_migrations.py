@@ -337,5 +337,5 @@ def test_a_new_database_holds_nothing(address: str, shipped: Path) -> None:
     store = Store(address, shipped=shipped)
     with store._database.reading() as connection:
         counts = [connection.scalar(select(func.count()).select_from(table)) for table in metadata.sorted_tables]
-    assert counts == [0] * 8
+    assert counts == [0] * 9
     store.close()
