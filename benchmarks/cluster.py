@@ -1,9 +1,10 @@
 """How much faster a sweep is on two Ray nodes than on one, each of one CPU.
 
-    python -m benchmarks.cluster --runs 4 --epochs 30
+    python -m benchmarks.cluster --runs 4 --epochs 50
 
 Prints one JSON object. Use a machine with two cores at least that does nothing else. All nodes are on this machine, so
-their disk is the same.
+that they share its memory, its disk, and the cores that Ray's own processes need. What two cores can give at most, one
+run on each without Ray, is measured alike: `ceiling`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cache.store import own_store
@@ -26,7 +29,7 @@ from compression.spec import WITHOUT_IMAGES
 from tests.ray_nodes import running_cluster
 
 PATIENCE_S = 7200
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 IMAGES = {"train": 48, "val": 16}
 IMGSZ = 160
 BATCH = 8
@@ -42,22 +45,7 @@ def seconds_of_sweep(folder: Path, n_nodes: int, *, n_runs: int, epochs: int) ->
         epochs: of each run.
     """
     os.environ["TRIMBOARD_HOME"] = str(folder / f"home-{n_nodes}")
-    requests = [
-        RunRequest(
-            model=str(folder / "tiny.pt"),
-            data=str(folder / "tiny" / "data.yaml"),
-            level=3,
-            seed=seed,
-            epochs=epochs,
-            patience=epochs,
-            imgsz=IMGSZ,
-            batch=BATCH,
-            device="cpu",
-            method=WITHOUT_IMAGES,
-            resources="cpu=1",
-        )
-        for seed in range(n_runs)
-    ]
+    requests = [_request(folder, seed, epochs) for seed in range(n_runs)]
     with running_cluster(*[1] * n_nodes) as cluster:
         os.environ["RAY_ADDRESS"] = cluster.address
         start = time.perf_counter()
@@ -66,14 +54,57 @@ def seconds_of_sweep(folder: Path, n_nodes: int, *, n_runs: int, epochs: int) ->
         return time.perf_counter() - start
 
 
+def seconds_without_ray(folder: Path, n_at_once: int, *, epochs: int) -> float:
+    """How long as many runs take with one thread each, all begun at once and not looked after.
+
+    Args:
+        folder: as above.
+        n_at_once: number of runs.
+        epochs: of each run.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
+    start = time.perf_counter()
+    runs = []
+    for seed in range(n_at_once):
+        request = replace(_request(folder, seed, epochs), resources="")
+        place = {"TRIMBOARD_HOME": str(folder / f"home-{n_at_once}-{seed}-alone"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "compression", "run", *request.arguments()]
+        runs.append(subprocess.Popen(command, env=os.environ | place, stdout=subprocess.DEVNULL))
+    exit_codes = [run.wait() for run in runs]
+    if any(exit_codes):
+        raise RuntimeError("a run without Ray failed")
+    return time.perf_counter() - start
+
+
+def _request(folder: Path, seed: int, epochs: int) -> RunRequest:
+    return RunRequest(
+        model=str(folder / "tiny.pt"),
+        data=str(folder / "tiny" / "data.yaml"),
+        level=3,
+        seed=seed,
+        epochs=epochs,
+        patience=epochs,
+        imgsz=IMGSZ,
+        batch=BATCH,
+        device="cpu",
+        method=WITHOUT_IMAGES,
+        resources="cpu=1",
+    )
+
+
 def _await_results() -> None:
     deadline = time.monotonic() + PATIENCE_S
+    # Both nodes have a core each, so that looking takes from the runs.
+    queue = own_store().queue
     while time.monotonic() < deadline:
-        states = {run.state for run in own_store().queue.runs()}
+        runs = queue.runs()
+        states = {run.state for run in runs}
         if states == {"done"}:
             return
         if "failed" in states:
-            raise RuntimeError([run.message for run in own_store().queue.runs()])
+            raise RuntimeError([run.message for run in runs])
         time.sleep(LOOK_EVERY_S)
     raise RuntimeError("the sweep did not end in time")
 
@@ -87,10 +118,17 @@ def main() -> None:
         folder = Path(name)
         draw_dataset(folder / "tiny", IMAGES)
         write_checkpoint(open_detector("yolo26n.yaml", nc=10).module, folder / "tiny.pt", {})
-        one, two = (
-            seconds_of_sweep(folder, n_nodes, n_runs=arguments.runs, epochs=arguments.epochs) for n_nodes in (1, 2)
-        )
-    found = {**vars(arguments), "load": os.getloadavg()[0], "one_node_s": one, "two_nodes_s": two, "ratio": one / two}
+        nodes = {n: seconds_of_sweep(folder, n, n_runs=arguments.runs, epochs=arguments.epochs) for n in (1, 2)}
+        alone = {n: seconds_without_ray(folder, n, epochs=arguments.epochs) for n in (1, 2)}
+    found = {
+        **vars(arguments),
+        "one_node_s": nodes[1],
+        "two_nodes_s": nodes[2],
+        "ratio": nodes[1] / nodes[2],
+        "one_alone_s": alone[1],
+        "two_alone_s": alone[2],
+        "ceiling": 2 * alone[1] / alone[2],
+    }
     json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
