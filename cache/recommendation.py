@@ -52,12 +52,14 @@ class Option:
         level: 0 to 5; None for a custom target.
         accuracies: mAP50-95 of each seed, parts of 1; one at least.
         costs: in the units of `Budget.limit`, as far as they are known.
+        key: of the first seed's result; empty of an original that has none of its own.
     """
 
     name: str
     level: int | None
     accuracies: tuple[float, ...]
     costs: Mapping[CostName, float]
+    key: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -119,6 +121,7 @@ def _option_of(
         level=record.level,
         accuracies=accuracies_of(records),
         costs=_costs(record.costs, record, time),
+        key=record.key,
     )
 
 

@@ -10,6 +10,7 @@ from cache.recommendation import Advice, Budget, BudgetName, Option, advise, opt
 from cache.timings import Setting
 from compression.levels import LEVELS, ORIGINAL
 from pages.parts.runs import plain
+from pages.parts.tradeoff_view import PICKED
 from pages.parts.view import View
 
 BudgetLabel = Literal["Accuracy lost", "GFLOPs", "Parameters", "File size", "Latency"]
@@ -43,18 +44,23 @@ def show_recommendation(view: View) -> None:
             budget, setting = _choose_budget(view)
         options = _options(view, setting)
         advice = advise(options, budget, view.rivals.spread)
-        level = advice.option.level if advice.option else None
+        option = advice.option
+        level = option.level if option else None
         _begin_at(level)
         with answer:
             _draw(advice, setting)
-            if level in LEVELS and level != st.session_state.get("level"):
-                st.button(
-                    f"Show level {level}",
-                    icon=":material/arrow_downward:",
-                    on_click=_turn_to,
-                    args=(level,),
-                    key="show",
-                )
+            if option is not None:
+                _offer_to_show(option)
+
+
+def _offer_to_show(option: Option) -> None:
+    """A button that turns to what is recommended, unless it is shown already, or is the original."""
+    icon = ":material/arrow_downward:"
+    if option.level is None:
+        if st.session_state.get(PICKED) != option.key:
+            st.button("Show its figures", icon=icon, on_click=_pick, args=(option.key,), key="show")
+    elif option.level in LEVELS and option.level != st.session_state.get("level"):
+        st.button(f"Show level {option.level}", icon=icon, on_click=_turn_to, args=(option.level,), key="show")
 
 
 def _options(view: View, setting: Setting | None) -> list[Option]:
@@ -114,6 +120,10 @@ def _follow_answer() -> None:
 
 def _turn_to(level: int) -> None:
     st.session_state["level"] = level
+
+
+def _pick(key: str) -> None:
+    st.session_state[PICKED] = key
 
 
 def _draw(advice: Advice, setting: Setting | None) -> None:

@@ -30,7 +30,7 @@ _TIMED_ON = (
 )
 # Session state: what a click chose that is not on the slider; and that it chose another model, data set or seed, whose
 # select boxes are drawn outside of the fragment.
-_PICKED, _ELSEWHERE = "picked", "picked-elsewhere"
+PICKED, _ELSEWHERE = "picked", "picked-elsewhere"
 
 
 def show_tradeoff(view: View, level: int) -> None:
@@ -92,9 +92,9 @@ def _pick() -> None:
     """Choose what was clicked on."""
     points = st.session_state["tradeoff"].selection.points
     wanted = dict(parse_qsl(_text(points[0].get("customdata")))) if points else {}
-    st.session_state.pop(_PICKED, None)
+    st.session_state.pop(PICKED, None)
     if "key" in wanted:
-        st.session_state[_PICKED] = wanted["key"]
+        st.session_state[PICKED] = wanted["key"]
     if "level" in wanted:
         st.session_state["level"] = int(wanted["level"])
     for name in ("model", "data"):
@@ -113,7 +113,7 @@ def _text(customdata: Any) -> str:
 
 def _draw_picked(view: View) -> None:
     """What is known of a clicked point that has no place on the slider."""
-    key = st.session_state.get(_PICKED)
+    key = st.session_state.get(PICKED)
     custom = [record for one in ([view.series] if view.series else []) for record in one.custom]
     custom += [record for one in view.other_seeds for record in one.custom]
     record = next((one for one in custom if one.key == key), None)

@@ -97,6 +97,18 @@ def test_the_page_opens_on_an_answer_and_the_slider_follows_the_budget() -> None
     assert _open(level="2", limit="4.0").slider(key="level").value == 2
 
 
+def test_a_cut_that_is_not_on_the_slider_is_recommended_with_its_figures() -> None:
+    half = factories.spec(None, target=Target(gflops_kept=0.4, params_kept=None))
+    custom = replace(factories.record(5), level=None, spec=half, key=half.key, metrics=factories.metrics(1))
+    _save(*factories.series(), custom)
+    page = _open()
+    assert page.subheader[0].value == "Take the cut to 40% of the GFLOPs"
+    page.button(key="show").click().run()
+    assert not page.exception
+    assert any(text.value.startswith("**yolo26n, custom target (40%)**") for text in page.markdown)
+    assert not [button for button in page.button if button.key == "show"]
+
+
 def test_other_models_are_laid_over() -> None:
     _save(*factories.series(), *factories.series((0, 2), data="cells", data_fingerprint="ef" * 32))
     page = _open(data="shapes", level="3")
