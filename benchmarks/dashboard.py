@@ -69,14 +69,11 @@ import streamlit as st
 st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[1, 3, 2])), key="plot")
 """
 
-CARDS = "document.querySelector('.st-key-cards')?.textContent ?? ''"
-MARKS = "[...document.querySelectorAll('[data-testid=stMain] style')].map(style => style.textContent).join('')"
 # Notes when a key is pressed, when the cards hold what is waited for, and when a plot was changed.
-WATCH = (
-    f"""
-const cards = () => {CARDS}, marks = () => {MARKS};
-"""
-    + """
+WATCH = """
+const cards = () => document.querySelector('.st-key-cards')?.textContent ?? '';
+const marks = () => [...document.querySelectorAll('[data-testid=stMain] style')].map(one => one.textContent).join('');
+window.shown = () => ({cards: cards(), marks: marks()});
 window.watch = {start: null, cards: null, plots: null, redrawn: 0, marks: null, wanted: {cards: null, marks: null}};
 window.since = () => performance.now() - watch.start;
 const redrawn = () => {
@@ -100,7 +97,6 @@ new MutationObserver(() => {
 }).observe(document, {childList: true, subtree: true, characterData: true});
 addEventListener('keydown', event => { watch.start ??= event.timeStamp; }, {capture: true});
 """
-)
 # All that the script sends is there, and every plot is drawn.
 PAINTED = """() => {
   const app = document.querySelector('[data-testid=stApp]');
@@ -156,7 +152,7 @@ class Slider:
         """What cards and style sheets hold once nothing changes any more."""
         before: dict[str, str] = {}
         for _ in range(PATIENCE_MS // SETTLED_MS):
-            shown: dict[str, str] = self._page.evaluate(f"({{cards: {CARDS}, marks: {MARKS}}})")
+            shown: dict[str, str] = self._page.evaluate("shown()")
             if shown == before and accuracy in shown["cards"]:
                 return shown
             before = shown
