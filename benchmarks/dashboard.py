@@ -72,7 +72,7 @@ st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[1, 3, 2])), key="plot")
 # Notes when a key is pressed, when the cards hold what is waited for, and when a plot was changed.
 WATCH = """
 const cards = () => document.querySelector('.st-key-cards')?.textContent ?? '';
-const marks = () => [...document.querySelectorAll('[data-testid=stMain] style')].map(one => one.textContent).join('');
+const marks = () => [...document.querySelectorAll('body style')].map(one => one.textContent).join('');
 window.shown = () => ({cards: cards(), marks: marks()});
 window.watch = {start: null, cards: null, plots: null, redrawn: 0, marks: null, wanted: {cards: null, marks: null}};
 window.since = () => performance.now() - watch.start;
