@@ -8,9 +8,11 @@
 Prints one JSON object. Use a machine that does nothing else; server and browser share it, as on a developer's desk. The
 results are those of `benchmarks.store`, in a SQLite database of their own: ten models on five data sets.
 
-- slider: from the press of a key on the slider (the event's own time) to the last change of the cards, and to the last
-  redraw of a plot, milliseconds of the browser's clock. The cards count once they hold the text of the new level, which
-  was learned by going through the levels before; and that text has to hold the accuracy that the store has.
+- slider: from the press of a key on the slider (the event's own time) to the cards of the new level, and to the last
+  change of a plot, milliseconds of the browser's clock. The cards count once they hold the text of the new level, which
+  was learned by going through the levels before; and that text has to hold the accuracy that the store has. A plot
+  changes when Plotly draws it, or with the frame after a change of the page's style sheets, which mark the level in
+  plots that stay as they are; the style sheets, too, have to become those of the new level.
 - start: from starting the server to the full first paint of the page at its address, all plots drawn, in a browser that
   is open and has nothing cached; then reload. In turn with the same of a bare Streamlit page with one Plotly chart. The
   bytes are those that the browser receives, websocket included; what lies under /static/ is Streamlit's own.
@@ -67,9 +69,12 @@ import streamlit as st
 st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[1, 3, 2])), key="plot")
 """
 
-# Notes when a key is pressed, when the cards hold what is waited for, and when a plot was drawn.
+# Notes when a key is pressed, when the cards hold what is waited for, and when a plot was changed.
 WATCH = """
-window.watch = {start: null, cards: null, plots: null, redrawn: 0, wanted: null};
+const cards = () => document.querySelector('.st-key-cards')?.textContent ?? '';
+const marks = () => [...document.querySelectorAll('body style')].map(one => one.textContent).join('');
+window.shown = () => ({cards: cards(), marks: marks()});
+window.watch = {start: null, cards: null, plots: null, redrawn: 0, marks: null, wanted: {cards: null, marks: null}};
 window.since = () => performance.now() - watch.start;
 const redrawn = () => {
   if (watch.start === null) return;
@@ -83,12 +88,15 @@ new MutationObserver(() => {
       plot.on('plotly_afterplot', redrawn);
       redrawn();
     }
-  if (watch.start !== null && watch.cards === null
-      && document.querySelector('.st-key-cards')?.textContent === watch.wanted) watch.cards = since();
+  const sheets = marks();
+  if (sheets !== watch.marks) {
+    watch.marks = sheets;
+    requestAnimationFrame(redrawn);
+  }
+  if (watch.start !== null && watch.cards === null && cards() === watch.wanted.cards) watch.cards = since();
 }).observe(document, {childList: true, subtree: true, characterData: true});
 addEventListener('keydown', event => { watch.start ??= event.timeStamp; }, {capture: true});
 """
-CARDS = "document.querySelector('.st-key-cards')?.textContent ?? ''"
 # All that the script sends is there, and every plot is drawn.
 PAINTED = """() => {
   const app = document.querySelector('[data-testid=stApp]');
@@ -97,7 +105,7 @@ PAINTED = """() => {
     && plots.every(plot => plot.querySelector('.main-svg')) && !document.querySelector('[data-testid=stSkeleton]')
     && performance.now();
 }"""
-SETTLED = f"""() => watch.cards !== null && watch.plots !== null
+SETTLED = f"""() => watch.cards !== null && watch.plots !== null && watch.marks === watch.wanted.marks
   && since() - Math.max(watch.cards, watch.plots) > {SETTLED_MS}
   && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"""
 
@@ -108,8 +116,8 @@ class Move:
 
     Attributes:
         cards_ms: to the cards of the new level.
-        plots_ms: to the last redraw of a plot.
-        n_redraws: how often a plot was drawn.
+        plots_ms: to the last change of a plot.
+        n_redraws: how often a plot was drawn or marked.
     """
 
     cards_ms: float
@@ -131,25 +139,25 @@ class Slider:
         page.goto(f"{address}/explore?{urlencode({**view, 'level': self._level})}")
         painted(page)
         measured = series_of(store.heads(**view))[0].levels
-        self._cards: dict[int, str] = {}
+        self._shown: dict[int, dict[str, str]] = {}
         for level in LEVELS:
             if level > self._level:
                 page.get_by_role("slider", name=SLIDER).press("ArrowRight")
                 self._level = level
-            self._cards[level] = self._learn(f"{measured[level].metrics.map50_95:.3f}")
-        if len(set(self._cards.values())) < len(LEVELS):
+            self._shown[level] = self._learn(f"{measured[level].metrics.map50_95:.3f}")
+        if len({shown["cards"] for shown in self._shown.values()}) < len(LEVELS):
             raise RuntimeError("the cards of two levels are alike, so that none can be told from the other")
 
-    def _learn(self, accuracy: str) -> str:
-        """What the cards hold once nothing changes any more."""
-        before = ""
+    def _learn(self, accuracy: str) -> dict[str, str]:
+        """What cards and style sheets hold once nothing changes any more."""
+        before: dict[str, str] = {}
         for _ in range(PATIENCE_MS // SETTLED_MS):
-            cards = str(self._page.evaluate(CARDS))
-            if cards == before and accuracy in cards:
-                return cards
-            before = cards
+            shown: dict[str, str] = self._page.evaluate("shown()")
+            if shown == before and accuracy in shown["cards"]:
+                return shown
+            before = shown
             self._page.wait_for_timeout(SETTLED_MS)
-        raise RuntimeError(f"the cards of level {self._level} lack {accuracy}: {before!r}")
+        raise RuntimeError(f"the cards of level {self._level} lack {accuracy}: {before['cards']!r}")
 
     def moves(self) -> Iterator[Move]:
         """Move down and up, for ever."""
@@ -161,7 +169,7 @@ class Slider:
         key = "ArrowRight" if level > self._level else "ArrowLeft"
         self._page.evaluate(
             "wanted => Object.assign(watch, {start: null, cards: null, plots: null, redrawn: 0, wanted})",
-            self._cards[level],
+            self._shown[level],
         )
         self._page.get_by_role("slider", name=SLIDER).press(key)
         self._page.wait_for_function(SETTLED, polling=100)
