@@ -14,6 +14,7 @@ from pages.parts.chooser import choose_series
 from pages.parts.conditions import path_key
 from pages.parts.launch import launch_form
 from pages.parts.layers_view import show_layers
+from pages.parts.light import draw_command, draw_table
 from pages.parts.measured_times import MeasuredTimes, measured_times
 from pages.parts.methods import planned_by
 from pages.parts.outcome import (
@@ -172,7 +173,7 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
     missing = [one for one in view.unmeasured if one not in view.plans]
     with st.container(border=True, key="unmeasured"):
         conditions = " under these conditions" if view.is_measured_otherwise(level) else ""
-        st.subheader(f"Level {level} is not measured yet{conditions}", anchor=False)
+        st.header(f"Level {level} is not measured yet{conditions}", anchor=False)
         if outcome.plan is not None:
             st.markdown(planned_by(outcome.plan))
         if view.question is not None and missing:
@@ -194,10 +195,10 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
 def _draw_times(view: View, outcome: Outcome) -> None:
     if view.series is None or not (view.times or outcome.record):
         return
-    st.subheader("Measured time", anchor=False)
+    st.header("Measured time", anchor=False)
     times = _times_of(view, outcome.record) if outcome.record else None
     if times and not times.rows.empty:
-        st.table(times.rows, border="horizontal", hide_index=True)
+        draw_table(times.rows)
         st.caption(times.note)
     else:
         st.info(f"Level {outcome.level} was not timed yet. Fewer GFLOPs are not as much less time.")
@@ -205,20 +206,19 @@ def _draw_times(view: View, outcome: Outcome) -> None:
     if not may_act():
         return
     if view.bench_command:
-        st.caption("What was not timed yet, in turn with the original:")
-        st.code(view.bench_command, language="bash", wrap_lines=True)
+        draw_command("Command that times what was not timed yet", view.bench_command, "bench-command")
     elif times and times.rows.empty:
         st.caption(_NO_CHECKPOINT)
 
 
 def _draw_table(view: View, outcome: Outcome) -> None:
-    st.subheader("Before and after", anchor=False)
+    st.header("Before and after", anchor=False)
     if outcome.record is not None:
-        st.table(published_table(outcome.record), border="horizontal", hide_index=True)
+        draw_table(published_table(outcome.record))
     published = [record for record in view.neighbours.published if record.level == outcome.level]
     for record in published:
         st.markdown(f"**Published**, not measured here: {record.source}")
-        st.table(published_table(record), border="horizontal", hide_index=True)
+        draw_table(published_table(record))
     if outcome.record is None and not published:
         st.info(f"Level {outcome.level} has no measured accuracy to compare yet.")
 

@@ -29,7 +29,7 @@ def show_layers(view: View, level: int, outcome: Outcome) -> None:
         level: the chosen level.
         outcome: what is known of it.
     """
-    st.subheader("Which layers are cut", anchor=False)
+    st.header("Which layers are cut", anchor=False)
     layers_of = {one: outcome_of(one, view.series, view.plans.get(one)).layers for one in LEVELS}
     if not any(layers_of.values()):
         st.info("The layers appear here as soon as a level is planned or measured.")

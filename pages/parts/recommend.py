@@ -127,7 +127,7 @@ def _pick(key: str) -> None:
 
 
 def _draw(advice: Advice, setting: Setting | None) -> None:
-    st.subheader(plain(advice.lead), anchor=False)
+    st.header(plain(advice.lead), anchor=False)
     st.markdown(plain(advice.text[0].upper() + advice.text[1:]))
     notes = [advice.sureness, advice.missing]
     if advice.option is not None and advice.option.level == ORIGINAL:

@@ -16,6 +16,7 @@ from cache.store import Store
 from compression.errors import TrimboardError
 from pages.parts import formats
 from pages.parts.access import may_act
+from pages.parts.light import draw_command
 from pages.parts.outcome import Outcome
 from pages.parts.results import heads_on
 from pages.parts.runs import plain
@@ -37,7 +38,7 @@ def show_sharing(view: View, outcome: Outcome) -> None:
         view: what was chosen.
         outcome: of the chosen level.
     """
-    st.subheader("Take it with you", anchor=False)
+    st.header("Take it with you", anchor=False)
     # Files are made when they are asked for, where nobody can be asked any more who the visitor is.
     told = _as_they_are if may_act() else _without_places
     with st.container(horizontal=True, gap="small", key="downloads"):
@@ -130,8 +131,7 @@ def _draw_command(record: RunRecord) -> None:
     found = reproduction_of(record)
     if found is None:
         return
-    st.caption(f"To measure level {record.level} again, or on another machine:")
-    st.code(found.command, language="bash", wrap_lines=True)
+    draw_command(f"Command that measures level {record.level} again, or elsewhere", found.command, "run-command")
     if found.notes:
         st.caption(plain(" ".join(found.notes)))
 

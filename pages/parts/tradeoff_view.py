@@ -35,7 +35,7 @@ PICKED, _ELSEWHERE = "picked", "picked-elsewhere"
 
 def show_tradeoff(view: View, level: int) -> None:
     """Draw the section."""
-    st.subheader("Accuracy against cost", anchor=False)
+    st.header("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         metric, cost = _choose_metric(), _choose_cost(view)
         setting = _choose_setting(view) if cost == "time" else None

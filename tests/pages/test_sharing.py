@@ -51,6 +51,8 @@ def _texts(opened: AppTest) -> str:
 def test_the_command_of_the_level_is_there_to_copy() -> None:
     _save()
     opened = _open("explore", level="3")
+    opened.session_state["run-command"] = True
+    opened.run()
     command = f"trimboard run {PLACE}/yolo26n.pt --data={PLACE}/shapes/data.yaml --level=3"
     assert any(code.value.startswith(command) for code in opened.code)
     assert f"has to be the file with SHA-256 {'ab' * 32}" in _texts(opened)
@@ -60,6 +62,8 @@ def test_visitors_who_may_not_act_see_no_places(monkeypatch: pytest.MonkeyPatch)
     _save()
     monkeypatch.setenv(ACCESS, RESULTS)
     opened = _open("explore", level="3")
+    opened.session_state["run-command"] = True
+    opened.run()
     assert PLACE not in _texts(opened)
     assert any(code.value.startswith("trimboard run WEIGHTS.pt --data=shapes --level=3") for code in opened.code)
 
