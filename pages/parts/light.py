@@ -28,14 +28,17 @@ def as_markdown(rows: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def draw_command(label: str, command: str, key: str) -> None:
+def draw_command(label: str, command: str, key: str, note: str = "") -> None:
     """A command to copy, below a line that opens.
 
     Args:
         label: what it is for.
         command: as it is typed.
         key: of the line.
+        note: what has to be known of it.
     """
     box = st.expander(label, key=key, icon=":material/terminal:", on_change="rerun")
     if box.open:
         box.code(command, language="bash", wrap_lines=True)
+        if note:
+            box.caption(plain(note))

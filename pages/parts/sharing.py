@@ -19,7 +19,6 @@ from pages.parts.access import may_act
 from pages.parts.light import draw_command
 from pages.parts.outcome import Outcome
 from pages.parts.results import heads_on
-from pages.parts.runs import plain
 from pages.parts.view import View
 
 # What of results a visitor is told.
@@ -131,9 +130,8 @@ def _draw_command(record: RunRecord) -> None:
     found = reproduction_of(record)
     if found is None:
         return
-    draw_command(f"Command that measures level {record.level} again, or elsewhere", found.command, "run-command")
-    if found.notes:
-        st.caption(plain(" ".join(found.notes)))
+    label = f"Command that measures level {record.level} again, or elsewhere"
+    draw_command(label, found.command, "run-command", " ".join(found.notes))
 
 
 def _draw_checkpoint(store: Store, record: RunRecord) -> None:
