@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
-from compression.models import model_label
+from compression.models import TaskName, model_label
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
 SPEC_VERSION = 1
@@ -38,6 +38,7 @@ _ADDED_FIELDS: dict[str, Any] = {
     "steps": 1,
     "align": DEFAULT_ALIGN,
     "classes": (),
+    "task": "detect",
 }
 
 # The least that a custom target may keep of the GFLOPs or parameters.
@@ -138,6 +139,7 @@ _CHOICES = {
     "allocation": AllocationName,
     "recovery": RecoveryName,
     "head": HeadName,
+    "task": TaskName,
 }
 _LEAST = {"epochs": 0, "patience": 1, "imgsz": 32, "batch": 1, "seed": 0, "calibration_images": 0, "steps": 1}
 
@@ -209,7 +211,8 @@ class RunSpec:
         imgsz: side of the square input, pixels.
         batch: images a step.
         seed: of the fine-tuning and, for a .yaml, of the initial weights.
-        head: the predictions that are measured: end-to-end, or one-to-many followed by NMS.
+        head: the predictions that are measured: end-to-end, or one-to-many followed by NMS; a classifier has no choice.
+        task: what the model predicts, which decides what its accuracies are.
         device: Ultralytics' device string ("cpu", "0", "0,1", "" to choose); not part of the key.
         data_source: what the user typed for the data set; not part of the key.
     """
@@ -234,6 +237,7 @@ class RunSpec:
     imgsz: int = DEFAULT_IMGSZ
     batch: int = DEFAULT_BATCH
     seed: int = DEFAULT_SEED
+    task: TaskName = "detect"
     device: str = ""
     data_source: str = ""
 
