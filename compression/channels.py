@@ -320,9 +320,9 @@ def channels_in(layer: nn.Module) -> int:
     return count
 
 
-def is_depthwise(conv: nn.Conv2d) -> bool:
+def is_depthwise(conv: nn.Conv2d | nn.Linear) -> bool:
     """Whether each output channel reads one input channel of its own."""
-    return conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+    return isinstance(conv, nn.Conv2d) and conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

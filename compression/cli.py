@@ -255,7 +255,7 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     imgsz = options.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ))
     metrics = evaluate(
         detector.file,
-        open_dataset(options.data),
+        open_dataset(options.data, detector.task),
         imgsz=imgsz,
         batch=options.batch,
         device=options.device,

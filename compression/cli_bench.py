@@ -54,7 +54,7 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
     reference = opened(options.against) if options.against else reference_of(subjects)
     head: HeadName = options.head or ("e2e" if all(each.has_e2e_head for each in subjects) else "nms")
     imgsz = options.imgsz or next((each.imgsz for each in subjects if each.imgsz), DEFAULT_IMGSZ)
-    dataset = open_dataset(options.data) if options.data else None
+    dataset = open_dataset(options.data, subjects[0].task) if options.data else None
     records: list[LatencyRecord] = []
     layers: list[LayerTimesRecord] = []
     reasons: dict[str, None] = {}

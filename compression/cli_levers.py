@@ -55,9 +55,10 @@ def _levers(options: argparse.Namespace, results: TextIO) -> None:
     for level in levels or ():
         target_of(level)
     from compression.dataset import open_dataset
+    from compression.latency import opened
     from compression.levers import find_levers, measure_levers, sizes_of
 
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, opened(options.models[0]).task)
     levers = find_levers(options.models, dataset, levels=levels, siblings=options.siblings)
     done, left_out = measure_levers(
         levers,

@@ -364,7 +364,9 @@ def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
     gone = []
     for name, module in modules.items():
         if isinstance(module, Detect) and getattr(module, "one2one_cv2", None) is not None:
-            gone += [f"{name}.{part.removeprefix('one2one_')}." for part, _ in module.named_children() if "one2one" in part]
+            gone += [
+                f"{name}.{part.removeprefix('one2one_')}." for part, _ in module.named_children() if "one2one" in part
+            ]
         elif isinstance(module, RepConv):
             gone.append(f"{name}.conv2.")
         elif isinstance(module, RepVGGDW):

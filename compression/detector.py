@@ -249,9 +249,7 @@ def needs_training(detector: Detector, nc: int, kpt_shape: tuple[int, int] | Non
     return detector.file is None or len(detector.module.names) != nc or other_points
 
 
-def with_classes(
-    detector: Detector, names: dict[int, str], kpt_shape: tuple[int, int] | None = None
-) -> DetectionModel:
+def with_classes(detector: Detector, names: dict[int, str], kpt_shape: tuple[int, int] | None = None) -> DetectionModel:
     """The model with one output a class; weights that fit are kept, as Ultralytics does before a training.
 
     Args:
@@ -317,7 +315,7 @@ def _config(model: str) -> dict[str, Any]:
 
 
 def _task_in(config: dict[str, Any]) -> TaskName:
-    """The task of a yaml by the name of its last block; "detect" for a head that is not known, which is refused then."""
+    """The task of a yaml by its last block; "detect" for a head that is not known, which is refused then."""
     task = guess_model_task(config)
     return task if task in KINDS else "detect"
 

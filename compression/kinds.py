@@ -1,4 +1,4 @@
-"""The classes of Ultralytics that serve each task: model, heads, trainer and validator."""
+"""The classes of Ultralytics that serve each task: model, heads, validator and predictor."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from ultralytics.models.yolo.classify import ClassificationValidator
-from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.models.yolo.obb import OBBValidator
-from ultralytics.models.yolo.pose import PoseValidator
-from ultralytics.models.yolo.segment import SegmentationValidator
+from ultralytics.models.yolo.classify import ClassificationPredictor, ClassificationValidator
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionValidator
+from ultralytics.models.yolo.obb import OBBPredictor, OBBValidator
+from ultralytics.models.yolo.pose import PosePredictor, PoseValidator
+from ultralytics.models.yolo.segment import SegmentationPredictor, SegmentationValidator
 from ultralytics.nn.modules import OBB, Classify, Detect, Pose, Segment
 from ultralytics.nn.modules.head import OBB26, Pose26, Segment26, v10Detect
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, OBBModel, PoseModel, SegmentationModel
 
 from compression.models import TaskName
 
-# Five halvings are in every YOLO. A classifier says that any size fits it; its maps are cut to whole cells all the same.
+# A YOLO halves its maps five times. A classifier says that any size fits it, but costs are counted on whole cells.
 LEAST_STRIDE = 32
 
 
@@ -29,19 +29,36 @@ class Kind:
         model: class of the whole model; subclasses serve other tasks.
         heads: classes of its last block.
         validator: measures its accuracy.
+        predictor: runs it on images.
     """
 
     model: type[nn.Module]
     heads: tuple[type[nn.Module], ...]
     validator: type[Any]
+    predictor: type[Any]
 
 
 KINDS: dict[TaskName, Kind] = {
-    "detect": Kind(model=DetectionModel, heads=(Detect, v10Detect), validator=DetectionValidator),
-    "segment": Kind(model=SegmentationModel, heads=(Segment, Segment26), validator=SegmentationValidator),
-    "pose": Kind(model=PoseModel, heads=(Pose, Pose26), validator=PoseValidator),
-    "obb": Kind(model=OBBModel, heads=(OBB, OBB26), validator=OBBValidator),
-    "classify": Kind(model=ClassificationModel, heads=(Classify,), validator=ClassificationValidator),
+    "detect": Kind(
+        model=DetectionModel,
+        heads=(Detect, v10Detect),
+        validator=DetectionValidator,
+        predictor=DetectionPredictor,
+    ),
+    "segment": Kind(
+        model=SegmentationModel,
+        heads=(Segment, Segment26),
+        validator=SegmentationValidator,
+        predictor=SegmentationPredictor,
+    ),
+    "pose": Kind(model=PoseModel, heads=(Pose, Pose26), validator=PoseValidator, predictor=PosePredictor),
+    "obb": Kind(model=OBBModel, heads=(OBB, OBB26), validator=OBBValidator, predictor=OBBPredictor),
+    "classify": Kind(
+        model=ClassificationModel,
+        heads=(Classify,),
+        validator=ClassificationValidator,
+        predictor=ClassificationPredictor,
+    ),
 }
 
 

@@ -45,7 +45,10 @@ _TASKS: dict[str, TaskName] = {"seg": "segment", "pose": "pose", "obb": "obb", "
 # Families whose every scale has a file of its own, which all others share.
 FILES_OF_THEIR_OWN = ("yolov10", "yolov9", "yolov9-seg")
 # Families that Ultralytics offers no trained weights of.
-UNTRAINED = ("yolov6", *(family for family in FAMILIES if re.search("-p2|-ghost|yolo26-p6|yolov8-.*p6|yolo12-", family)))
+UNTRAINED = (
+    "yolov6",
+    *(family for family in FAMILIES if re.search("-p2|-ghost|yolo26-p6|yolov8-.*p6|yolo12-", family)),
+)
 
 
 def _names(family: str) -> tuple[str, ...]:

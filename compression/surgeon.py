@@ -98,10 +98,10 @@ def _readers(group: ChannelGroup, model: nn.Module, moments: Mapping[str, Moment
         # What the loss alone reads is in no forward pass.
         if member.side == "in" and isinstance(conv, Weighted) and member.layer in moments:
             seen = moments[member.layer]
-            # [in, out, kh, kw], as a transposed convolution has them.
+            # [in, out, kh x kw], as a transposed convolution has them; a linear layer has one weight a pair.
             by_input = conv.weight if isinstance(conv, nn.ConvTranspose2d) else conv.weight.transpose(0, 1)
-            kernels = by_input.detach().double()[member.positions]
-            importance = _importance(seen)[:, None, None]
+            kernels = by_input.detach().double()[member.positions].reshape(len(member.positions), by_input.shape[1], -1)
+            importance = _importance(seen)[:, None]
             kernels = (kernels * importance.sqrt()).flatten(1)
             yield _Reader(
                 channels=member.channels,
