@@ -63,6 +63,7 @@ def measure_accuracy(
         sha256=content_sha256(place),
         environment=describe_environment(setting.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=dataset.task,
     )
     own_store().save_accuracy(record)
     return record

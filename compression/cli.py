@@ -45,6 +45,7 @@ from compression.spec import (
     RecoveryName,
     Target,
 )
+from compression.tasks import TASKS, accuracy_names, head_in_words
 
 if TYPE_CHECKING:
     from cache.record import Metrics, PlanRecord, TimeKept
@@ -202,9 +203,12 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     results.write(f"{published_table(record).to_string(index=False)}\n")
     if record.metrics_pruned:
         recovered = f", {_three(record.metrics_recovered)} after recovery" if record.metrics_recovered else ""
-        results.write(f"mAP50-95 before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n")
+        results.write(
+            f"{TASKS[record.task].main} before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n"
+        )
     _write_time(record.time, target, results)
-    results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
+    head = head_in_words(record.task, record.head)
+    results.write(f"{head}, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
 
 
@@ -263,18 +267,23 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     )
     if options.json:
         json.dump(
-            {"checkpoint": options.checkpoint, "imgsz": imgsz, "head": head, **asdict(metrics)}, results, indent=1
+            {
+                "checkpoint": options.checkpoint,
+                "task": detector.task,
+                "imgsz": imgsz,
+                "head": head,
+                **asdict(metrics),
+            },
+            results,
+            indent=1,
         )
         results.write("\n")
         return
-    for name, value in (
-        ("mAP50", metrics.map50),
-        ("mAP50-95", metrics.map50_95),
-        ("Precision", metrics.precision),
-        ("Recall", metrics.recall),
-    ):
-        results.write(f"{name:10} {value:.3f}\n")
-    results.write(f"{head} head, {imgsz} pixels\n")
+    names = accuracy_names(detector.task)
+    for slot in ("map50", "map50_95", "precision", "recall"):
+        if slot in names:
+            results.write(f"{names[slot]:10} {getattr(metrics, slot):.3f}\n")
+    results.write(f"{head_in_words(detector.task, head)}, {imgsz} pixels\n")
 
 
 def _three(metrics: Metrics) -> str:

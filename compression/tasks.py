@@ -24,6 +24,7 @@ class Task:
         predicts: what is found in an image, in the plural.
         labels: what its label files, or folders, hold.
         suffix: of the names of architectures.
+        what: what accuracies are of, "mask ", before their names.
         main: name of the main accuracy.
         second: of the second.
         results: the columns of Ultralytics' results.csv that hold main, second, precision and recall; None for none.
@@ -34,6 +35,7 @@ class Task:
     predicts: str
     labels: str
     suffix: str
+    what: str
     main: str
     second: str
     results: tuple[str, str, str | None, str | None]
@@ -49,6 +51,7 @@ def _of_boxes(name: TaskName, noun: str, predicts: str, labels: str, suffix: str
         predicts=predicts,
         labels=labels,
         suffix=suffix,
+        what=what,
         main=f"{what}mAP50-95",
         second=f"{what}mAP50",
         results=(main, second, precision, recall),
@@ -66,8 +69,23 @@ TASKS: dict[TaskName, Task] = {
         predicts="classes of whole images",
         labels="a folder for each class",
         suffix="-cls",
+        what="",
         main="top-1",
         second="top-5",
         results=("metrics/accuracy_top1", "metrics/accuracy_top5", None, None),
     ),
 }
+
+
+def accuracy_names(task: TaskName) -> dict[str, str]:
+    """What the slots of a record's accuracies are called, the main one first; without those it does not have."""
+    known = TASKS[task]
+    names = {"map50_95": known.main, "map50": known.second}
+    if task != "classify":
+        names |= {name: f"{known.what}{name}".capitalize() for name in ("precision", "recall")}
+    return names
+
+
+def head_in_words(task: TaskName, head: str) -> str:
+    """ "e2e head": whose predictions were measured; a classifier has one head, and no choice."""
+    return "class scores" if task == "classify" else f"{head} head"

@@ -15,6 +15,8 @@ from cache.series import Series
 from cache.store import Store
 from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
+from compression.models import TaskName
+from compression.tasks import TASKS, head_in_words
 from pages.parts import formats, frame
 from pages.parts.access import may_act
 from pages.parts.chooser import choose_series
@@ -26,13 +28,14 @@ from pages.parts.measured_times import MeasuredTimes, measured_times, ratios_of
 from pages.parts.methods import made_by, planned_by
 from pages.parts.outcome import (
     COST_LABELS,
-    HELP,
-    METRIC_LABELS,
     MetricName,
     Outcome,
     among_seeds,
     cards,
     deployed,
+    metric_help,
+    metric_key,
+    metric_labels,
     on_test_images,
     on_the_way,
     outcome_of,
@@ -133,7 +136,7 @@ def _draw_cards(outcome: Outcome) -> None:
                     f"original {card.original}",
                     delta_color="off",
                     delta_arrow="off",
-                    help=HELP[card.name],
+                    help=metric_help(card.name, outcome.task),
                     border=True,
                 )
             else:
@@ -145,7 +148,7 @@ def _draw_cards(outcome: Outcome) -> None:
                     delta_color="off" if unchanged else "inverse" if card.lower_is_better else "normal",
                     delta_arrow="off" if unchanged else "auto",
                     delta_description=f"from {card.original}",
-                    help=HELP[card.name],
+                    help=metric_help(card.name, outcome.task),
                     border=True,
                 )
 
@@ -172,10 +175,10 @@ def _draw_accuracies(view: View, record: RunRecord) -> None:
     assert record.level is not None
     way, seeds = on_the_way(record), among_seeds(record.level, [view.series, *view.other_seeds])
     if way:
-        st.markdown(f"**mAP50-95 on the way:** {way}")
+        st.markdown(f"**{TASKS[record.task].main} on the way:** {way}")
     further = [text for text in (seeds, on_test_images(record, view.series.levels.get(ORIGINAL))) if text]
     if further:
-        st.markdown(f"**Also measured, mAP50-95:** {'; '.join(further)}")
+        st.markdown(f"**Also measured, {TASKS[record.task].main}:** {'; '.join(further)}")
 
 
 def _provenance(record: RunRecord) -> str:
@@ -183,7 +186,8 @@ def _provenance(record: RunRecord) -> str:
     gpu = record.environment.get("gpu", "none")
     hardware = gpu if gpu != "none" else record.environment.get("processor")
     where = f" on {hardware}" if hardware else ""
-    return f"Accuracy: {heads[record.head]}, {record.imgsz} px, measured {formats.day(record.created)}{where}."
+    head = head_in_words(record.task, record.head) if record.task == "classify" else heads[record.head]
+    return f"Accuracy: {head}, {record.imgsz} px, measured {formats.day(record.created)}{where}."
 
 
 def _times_of(view: View, record: RunRecord) -> MeasuredTimes:
@@ -217,7 +221,7 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
 def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
     st.subheader("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        metric = _choose_metric()
+        metric = _choose_metric(outcome.task)
         whole = st.toggle("Whole family", key="family", bind="query-params", help=_WHOLE_FAMILY)
         untrained = _choose_untrained(view.series)
     planned = outcome.costs if outcome.record is None else None
@@ -296,18 +300,19 @@ def _choose_untrained(series: Series | None) -> bool:
     return st.toggle("Before training", value=True, key="untrained", bind="query-params", help=_UNTRAINED)
 
 
-def _choose_metric() -> MetricName:
-    by_label = {label: name for name, label in METRIC_LABELS.items()}
+def _choose_metric(task: TaskName) -> MetricName:
+    labels = metric_labels(task)
+    by_label = {label: name for name, label in labels.items()}
     label = st.segmented_control(
         "Accuracy as",
         list(by_label),
-        default=METRIC_LABELS["map50_95"],
+        default=labels["map50_95"],
         required=True,
-        key="metric",
+        key=metric_key(task),
         bind="query-params",
         label_visibility="collapsed",
     )
-    return by_label[label or METRIC_LABELS["map50_95"]]
+    return by_label[label or labels["map50_95"]]
 
 
 def _draw_heatmap(view: View, level: int, outcome: Outcome) -> None:

@@ -12,8 +12,10 @@ from cache.record import Costs, Metrics, RunRecord
 from cache.series import Series, method_label
 from cache.siblings import Neighbours
 from compression.levels import ORIGINAL
+from compression.models import TaskName
+from compression.tasks import TASKS, head_in_words
 from pages.parts import formats
-from pages.parts.outcome import COST_LABELS, METRIC_LABELS, CostName, MetricName
+from pages.parts.outcome import COST_LABELS, CostName, MetricName, metric_labels
 
 AxisName = CostName | Literal["time"]
 
@@ -60,6 +62,7 @@ class Tradeoff:
 
     cost: AxisName
     metric: MetricName
+    task: TaskName
     measured: tuple[Point, ...] = ()
     chosen: Point | None = None
     planned_x: float | None = None
@@ -117,6 +120,7 @@ def tradeoff(
     return Tradeoff(
         cost=cost,
         metric=metric,
+        task=series.any_record.task if series else "detect",
         measured=tuple(measured.values()),
         chosen=measured.get(level),
         planned_x=axis.of_plan(planned) if planned and level not in measured else None,
@@ -217,7 +221,7 @@ def _original_point(record: RunRecord, axis: _Axis, metric: MetricName) -> Point
     x, y = axis.of_original(record), getattr(record.metrics_original, metric)
     if x is None or y is None:
         return None
-    lines = [f"<b>{record.model}, original</b>", *_figures(record.costs_original, record.metrics_original)]
+    lines = [f"<b>{record.model}, original</b>", *_figures(record.costs_original, record.metrics_original, record.task)]
     return Point(x=x, y=y, text="0", hover="<br>".join(lines))
 
 
@@ -273,12 +277,15 @@ def _target_text(record: RunRecord) -> str:
 
 
 def _hover(record: RunRecord) -> str:
-    lines = [f"<b>{record.model}, {_step(record)}</b> ({record.provenance})", *_figures(record.costs, record.metrics)]
+    lines = [
+        f"<b>{record.model}, {_step(record)}</b> ({record.provenance})",
+        *_figures(record.costs, record.metrics, record.task),
+    ]
     lines.append(_conditions_line(record))
     if record.level != ORIGINAL:
         lines += _changes(record)
     if record.metrics_test is not None:
-        lines.append(f"on test images: mAP50-95 {formats.accuracy(record.metrics_test.map50_95)}")
+        lines.append(f"on test images: {TASKS[record.task].main} {formats.accuracy(record.metrics_test.map50_95)}")
     if record.source:
         lines.append(f"source: {record.source}")
     return "<br>".join(lines)
@@ -287,9 +294,9 @@ def _hover(record: RunRecord) -> str:
 def _untrained_hover(record: RunRecord) -> str:
     assert record.metrics_recovered is not None
     lines = [f"<b>{record.model}, {_step(record)}</b> after recovery, before any training"]
-    lines += [*_figures(record.costs, record.metrics_recovered), _conditions_line(record)]
+    lines += [*_figures(record.costs, record.metrics_recovered, record.task), _conditions_line(record)]
     change = formats.change(record.metrics_original.map50_95, record.metrics_recovered.map50_95)
-    return "<br>".join([*lines, *([f"against the original: mAP50-95 {change}"] if change else [])])
+    return "<br>".join([*lines, *([f"against the original: {TASKS[record.task].main} {change}"] if change else [])])
 
 
 def _step(record: RunRecord) -> str:
@@ -299,8 +306,9 @@ def _step(record: RunRecord) -> str:
     return "original" if record.level == ORIGINAL else f"level {record.level}"
 
 
-def _figures(costs: Costs, metrics: Metrics) -> list[str]:
-    lines = [f"{METRIC_LABELS[name]} {formats.accuracy(getattr(metrics, name))}" for name in METRIC_LABELS]
+def _figures(costs: Costs, metrics: Metrics, task: TaskName) -> list[str]:
+    names = metric_labels(task).items()
+    lines = [f"{label} {formats.accuracy(getattr(metrics, name))}" for name, label in names]
     lines.append(f"{COST_LABELS['gflops']} {formats.gflops(costs.gflops)} (deployed {_known(costs.gflops_deployed)})")
     deployed = "unknown" if costs.params_deployed is None else formats.params(costs.params_deployed)
     lines.append(f"{COST_LABELS['params']} {formats.params(costs.params)} (deployed {deployed})")
@@ -312,7 +320,7 @@ def _known(value: float | None) -> str:
 
 
 def _conditions_line(record: RunRecord) -> str:
-    parts = [f"{record.imgsz} px", f"{record.head} head"]
+    parts = [f"{record.imgsz} px", head_in_words(record.task, record.head)]
     if record.spec is not None and record.level != ORIGINAL:
         parts += [method_label(record.spec), f"{record.spec.epochs} epochs", f"seed {record.spec.seed}"]
     parts += [f"{name} {value}" for name, value in record.published_training.items()]
@@ -323,6 +331,6 @@ def _changes(record: RunRecord) -> list[str]:
     accuracy = formats.change(record.metrics_original.map50_95, record.metrics.map50_95)
     gflops = formats.change(record.costs_original.gflops, record.costs.gflops)
     params = formats.change(record.costs_original.params, record.costs.params)
-    changes = [("mAP50-95", accuracy), ("GFLOPs", gflops), ("parameters", params)]
+    changes = [(TASKS[record.task].main, accuracy), ("GFLOPs", gflops), ("parameters", params)]
     written = [f"{name} {change}" for name, change in changes if change is not None]
     return [f"against the original: {', '.join(written)}"] if written else []
