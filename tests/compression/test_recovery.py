@@ -20,7 +20,7 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
 
 from compression import recovery
-from compression.channels import Indices, is_depthwise
+from compression.channels import Indices, channels_out, is_depthwise
 from compression.checkpoint import write_checkpoint
 from compression.planner import Planner
 from compression.recovery import RIDGE, recover, reestimate_batchnorm

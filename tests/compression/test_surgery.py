@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics.nn.modules import Attention, C2f
 from ultralytics.nn.tasks import DetectionModel
 
+from compression.channels import channels_out
 from compression.levels import target_of
 from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
 from compression.spec import Target
