@@ -25,9 +25,8 @@ from ultralytics.utils.events import events
 from compression.blocks import load_own_blocks
 from compression.errors import ModelError
 from compression.kinds import KINDS, task_of
-from compression.models import CATALOG, UNTRAINED, TaskName, catalog_name, model_label, weights_file
+from compression.models import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
 from compression.spec import HeadName
-from compression.tasks import TASKS
 
 # Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
 # user's, and holds for what he does without Trimboard too.
@@ -35,6 +34,9 @@ events.enabled = False
 
 # Where what Trimboard adds to a checkpoint stands, as plain data.
 CHECKPOINT_KEY = "trimboard"
+
+# What is told of a model that is no YOLO of these tasks.
+_ONLY = "only YOLO that detect, segment, classify, or find poses or rotated boxes can be pruned"
 
 # One class of torch.nn with plain arguments, as in "nn.LeakyReLU(0.1)".
 PLAIN_ACTIVATION = re.compile(r"(torch\.)?nn\.\w+\([\w\s=.,+-]*\)")
@@ -137,7 +139,7 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
     module = _up_to_date(module).float().eval()
-    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
 
@@ -344,7 +346,7 @@ def _from_architecture(model: str, nc: int | None, kpt_shape: tuple[int, int] | 
                 f"{model!r} cannot be built as a detector: {reason}; check its blocks and scales."
             ) from error
     _check_detector(module, model)
-    module.args = dict(DEFAULT_CFG_DICT)
+    module.args = {**DEFAULT_CFG_DICT, "task": task_of(module)}
     return Detector(
         label=label,
         architecture=architecture_of(module) or label,
@@ -366,7 +368,7 @@ def _checkpoint_file(model: str) -> Path:
             f"There is no model {model!r}; give the path of a .pt or .yaml, or a name that `trimboard models` lists."
         )
     weights = weights_file(name)
-    if not weights.is_file() and CATALOG[name] in UNTRAINED:
+    if not weights.is_file() and not is_offered(name):
         raise ModelError(f"Ultralytics offers no weights {model!r}; start from scratch with {name}.yaml.")
     if not weights.is_file():
         _download(weights)
@@ -427,16 +429,10 @@ def _check_detector(module: Any, name: str) -> None:
         )
     # Models of further tasks and of open vocabularies, and their heads, are subclasses.
     if all(kind is not known.model for known in KINDS.values()):
-        raise ModelError(
-            f"{name!r} holds a model of class {kind.__name__}, which cannot be pruned; "
-            f"give a YOLO that detects, segments, classifies, or finds poses or rotated boxes."
-        )
+        raise ModelError(f"{name!r} holds a model of class {kind.__name__}; {_ONLY}.")
     last, heads = module.model[-1], KINDS[task_of(module)].heads
     if type(last) not in heads:
-        raise ModelError(
-            f"{name!r} ends in {type(last).__name__}, not in {heads[0].__name__}; "
-            f"give a {TASKS[task_of(module)].noun} as Ultralytics builds it."
-        )
+        raise ModelError(f"{name!r} ends in {type(last).__name__}, not in {heads[0].__name__}; {_ONLY}.")
     if module.is_fused():
         raise ModelError(
             f"{name!r} is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()."

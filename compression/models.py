@@ -77,6 +77,12 @@ class KnownModel:
     source: str
 
 
+def is_offered(name: str) -> bool:
+    """Whether Ultralytics offers trained weights of a catalog model."""
+    # The largest of a family without others.
+    return CATALOG[name] not in UNTRAINED or name == "yolov8x-pose-p6"
+
+
 def task_of_name(name: str) -> TaskName:
     """The task of a model of the catalog, by its name."""
     task = re.search("-(seg|pose|obb|cls)", name)
@@ -123,7 +129,7 @@ def _described(name: str, family: str) -> KnownModel:
     scale = name.removeprefix(family.partition("-")[0]).partition("-")[0]
     said = re.search(rf"^\s*{scale}: .*summary: .*?([\d,]+) parameters, .*?([\d.]+) GFLOPs", text, re.M | re.I)
     weights = weights_file(name)
-    trained = "Ultralytics downloads it" if family not in UNTRAINED else "no trained weights; from scratch only"
+    trained = "Ultralytics downloads it" if is_offered(name) else "no trained weights; from scratch only"
     return KnownModel(
         name=name,
         params=int(said[1].replace(",", "")) if said else None,

@@ -18,6 +18,15 @@ SPLITS = {"train": 6, "val": 4}
 # Of a rectangle: two opposite corners and the middle, each with its visibility.
 KPT_SHAPE = (3, 3)
 
+# The smallest model of each task: two convolutions and the head that YOLO26 has, or YOLOv8 where it has no other.
+HEADS: dict[TaskName, list[Any]] = {
+    "detect": ["Detect", ["nc"]],
+    "segment": ["Segment26", ["nc", 8, 16]],
+    "pose": ["Pose26", ["nc", "kpt_shape"]],
+    "obb": ["OBB26", ["nc", 1]],
+    "classify": ["Classify", ["nc"]],
+}
+
 Points = NDArray[np.float64]
 
 
@@ -44,6 +53,18 @@ def draw(folder: Path, task: TaskName) -> Path:
     if task == "pose":
         content |= {"kpt_shape": list(KPT_SHAPE), "flip_idx": list(range(KPT_SHAPE[0]))}
     file = folder / "data.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def architecture(folder: Path, task: TaskName) -> Path:
+    """The yaml of that model."""
+    name, arguments = HEADS[task]
+    rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]]]
+    head = [[-1] if task != "classify" else -1, 1, name, arguments]
+    levels = {} if task == "classify" else {"end2end": True, "reg_max": 1}
+    content = {"nc": 80, "kpt_shape": [17, 3], **levels, "backbone": rows, "head": [head]}
+    file = folder / f"tiny-{task}.yaml"
     file.write_text(yaml.safe_dump(content))
     return file
 
