@@ -31,6 +31,7 @@ from compression.spec import (
     DEFAULT_ALIGN,
     DEFAULT_BATCH,
     DEFAULT_CALIBRATION_IMAGES,
+    DEFAULT_CLASSIFIER_IMGSZ,
     DEFAULT_EPOCHS,
     DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
@@ -44,6 +45,7 @@ from compression.spec import (
     LatencyTarget,
     RecoveryName,
     Target,
+    default_imgsz,
 )
 from compression.tasks import TASKS, accuracy_names, head_in_words
 
@@ -129,7 +131,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
     plans = plan_all(
         options.model,
         targets,
-        imgsz=options.imgsz,
+        imgsz=options.imgsz or default_imgsz(options.model),
         data=options.data,
         classes=options.classes,
         method=_method(options),
@@ -153,7 +155,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         out=options.out,
         level=level,
         target=target if level is None else None,
-        imgsz=options.imgsz,
+        imgsz=options.imgsz or default_imgsz(options.model),
         data=options.data,
         method=_method(options),
         seed=options.seed,
@@ -238,7 +240,7 @@ def _request(
         steps=options.steps,
         epochs=options.epochs,
         patience=options.patience,
-        imgsz=options.imgsz,
+        imgsz=options.imgsz or default_imgsz(options.model),
         batch=options.batch,
         seed=seed,
         device=options.device,
@@ -464,7 +466,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="yolo26s.pt, yolo26s.yaml, or the path of a .pt or .yaml")
-    parser.add_argument("--imgsz", type=int, default=DEFAULT_IMGSZ, help="pixels (default: %(default)s)")
+    sizes = f"{DEFAULT_IMGSZ}, {DEFAULT_CLASSIFIER_IMGSZ} of a classifier (-cls)"
+    parser.add_argument("--imgsz", type=int, help=f"pixels (default: {sizes})")
 
 
 def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:

@@ -100,6 +100,7 @@ def export_checkpoint(
         size_bytes=size_of(path),
         sha256=content_sha256(path),
         warnings=_warnings(known, precision, without_end_to_end=given != asked),
+        task=detector.task,
     )
 
 

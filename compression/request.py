@@ -21,6 +21,7 @@ from compression.spec import (
     HeadName,
     RecipeName,
     Target,
+    default_imgsz,
 )
 
 
@@ -120,5 +121,5 @@ class RunRequest:
 
     def command(self) -> str:
         """The same as a user types it, without what is so by default."""
-        by_default = RunRequest(model=self.model, data="").arguments()
+        by_default = RunRequest(model=self.model, data="", imgsz=default_imgsz(self.model)).arguments()
         return shlex.join(["trimboard", "run", self.model, *(a for a in self.arguments() if a not in by_default)])

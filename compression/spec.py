@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
-from compression.models import TaskName, model_label
+from compression.models import TaskName, model_label, task_of_name
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
 SPEC_VERSION = 1
@@ -50,6 +50,8 @@ DEFAULT_BATCH = 16
 DEFAULT_PATIENCE = 100
 DEFAULT_SEED = 0
 DEFAULT_IMGSZ = 640
+# That of its classifiers, models/yolo/classify/train.py.
+DEFAULT_CLASSIFIER_IMGSZ = 224
 DEFAULT_RECIPE: RecipeName = "cosine"
 # "A few hundred": criteria and recovery gain little from more, and need as much more time and memory.
 DEFAULT_CALIBRATION_IMAGES = 256
@@ -293,6 +295,11 @@ class RunSpec:
         # Two paths to the same weights are the same model.
         decisive["model"] = None if self.weights_sha256 else model_label(self.model)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def default_imgsz(model: str) -> int:
+    """The image size where nobody asks for another: Ultralytics' own of the task that the model's name tells."""
+    return DEFAULT_CLASSIFIER_IMGSZ if task_of_name(model_label(model)) == "classify" else DEFAULT_IMGSZ
 
 
 def parse_recipe(name: str) -> RecipeName:

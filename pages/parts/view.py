@@ -17,6 +17,7 @@ from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.brought import find_brought
 from compression.errors import DatasetError
 from compression.levels import LEVELS
+from compression.spec import DEFAULT_IMGSZ, default_imgsz
 from pages.parts.choices import architecture_of
 from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of, whole_name
 from pages.parts.launch import LaunchOptions
@@ -114,7 +115,7 @@ def view_of(
     architecture = own.architecture if own and not mine else architecture_of(model, records)
     rivals = rivals_among(on_same_data)
     neighbours = neighbours_of(architecture, series, rivals)
-    imgsz = image_size(data, series, neighbours, own.imgsz if own else 0)
+    imgsz = image_size(data, series, neighbours, own.imgsz if own else _usual_size(model))
     # A page that is drawn again and again waits for no download.
     here = partial(store.artifact_path, fetch=False)
     question, options, problem = None, None, ""
@@ -159,6 +160,12 @@ def view_of(
         given_path=given_path,
         subject=subject_of(model, data, mine, options),
     )
+
+
+def _usual_size(model: str) -> int:
+    """Of a classifier that of Ultralytics, pixels; 0 where the data set decides."""
+    size = default_imgsz(model)
+    return 0 if size == DEFAULT_IMGSZ else size
 
 
 def _unmeasured(series: Series | None) -> list[int]:

@@ -201,8 +201,11 @@ def test_it_is_exported_and_gives_the_same(
     assert exported.exported.size_bytes > 0
     assert exported.parity is not None
     assert exported.parity.n_images == SPLITS["val"]
-    assert exported.parity.n_checkpoint >= SPLITS["val"]
-    assert exported.parity.is_same
+    found = exported.parity
+    assert found.n_checkpoint == found.n_exported >= SPLITS["val"]
+    # Boxes of a model that has learnt nothing lie upon each other, so that a few pairs are of neighbours.
+    assert found.n_equal >= 0.9 * found.n_checkpoint
+    assert found.max_score == pytest.approx(0, abs=1e-5)
 
 
 @tasks
