@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.store import Store
+from compression.blocks import training_only
 from compression.checkpoint import write_checkpoint
 from compression.costs import GIGA
 from compression.detector import open_detector, read_checkpoint
@@ -48,7 +50,10 @@ PLANNED_MODELS = ("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x")
 
 
 def counted_gflops(model: DetectionModel, *, deployed: bool) -> float:
-    """Count a forward pass at 640 pixels; that of the training graph on the meta device, which computes nothing."""
+    """Count a forward pass at 640 pixels; that of the training graph on the meta device, which computes nothing.
+
+    Operations for the loss alone are left out, as in Ultralytics' summary.
+    """
     counted = copy.deepcopy(model)
     device = "cpu" if deployed else "meta"
     if deployed:
@@ -61,7 +66,13 @@ def counted_gflops(model: DetectionModel, *, deployed: bool) -> float:
     image = torch.zeros(1, 3, DEFAULT_IMGSZ, DEFAULT_IMGSZ, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         counted(image)
-    return counter.get_total_flops() / GIGA
+    by_module = counter.get_flop_counts()
+    for_loss = sum(
+        sum(by_module[f"{type(counted).__name__}.{name}"].values())
+        for name, module in counted.named_modules()
+        if not deployed and isinstance(module, nn.Conv2d) and f"{name}.".startswith(training_only(counted))
+    )
+    return (counter.get_total_flops() - for_loss) / GIGA
 
 
 def targets(models: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cache.measured import key_of, read_measured
 from cache.record import Metrics
+from compression.models import TaskName
 from compression.spec import BackendName, HeadName, PrecisionName
 
 ACCURACY_VERSION = 1
@@ -67,6 +68,7 @@ class AccuracyRecord:
         sha256: of the same; of a folder see `compression.exported.content_sha256`.
         environment: versions and hardware, see `compression.environment`.
         created: ISO 8601.
+        task: what the model predicts.
     """
 
     spec: AccuracySpec
@@ -80,6 +82,7 @@ class AccuracyRecord:
     sha256: str
     environment: dict[str, str]
     created: str
+    task: TaskName = "detect"
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, versioned."""

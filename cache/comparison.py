@@ -18,6 +18,7 @@ from cache.record import RunRecord
 from cache.summary import COLUMNS as COLUMNS
 from cache.summary import SEPARATOR, Cell, rounded, summary_line
 from cache.summary import change_pct as change_pct
+from compression.tasks import accuracy_names
 
 # A spreadsheet runs a cell that begins so as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -133,11 +134,12 @@ def published_table(record: RunRecord) -> pd.DataFrame:
     rows = [
         ("GFLOPs", _gflops_text(before.gflops), _gflops_text(after.gflops), before.gflops, after.gflops),
         ("Parameters", _count_text(before.params), _count_text(after.params), before.params, after.params),
-        ("mAP50", _accuracy_text(found.map50), _accuracy_text(kept.map50), found.map50, kept.map50),
-        ("mAP50-95", _accuracy_text(found.map50_95), _accuracy_text(kept.map50_95), found.map50_95, kept.map50_95),
-        ("Precision", _accuracy_text(found.precision), _accuracy_text(kept.precision), found.precision, kept.precision),
-        ("Recall", _accuracy_text(found.recall), _accuracy_text(kept.recall), found.recall, kept.recall),
     ]
+    names = accuracy_names(record.task)
+    for slot in ("map50", "map50_95", "precision", "recall"):
+        if slot in names:
+            old, new = getattr(found, slot), getattr(kept, slot)
+            rows.append((names[slot], _accuracy_text(old), _accuracy_text(new), old, new))
     table = [
         (name, old_text or missing, new_text or missing, _change_text(change_pct(old, new)) or missing)
         for name, old_text, new_text, old, new in rows

@@ -133,18 +133,19 @@ def _costs(costs: Costs, record: RunRecord | None, time: float | None) -> dict[C
     return {name: value for name, value in known.items() if value is not None}
 
 
-def advise(options: Sequence[Option], budget: Budget, spread: Spread | None) -> Advice:
+def advise(options: Sequence[Option], budget: Budget, spread: Spread | None, accuracy: str = "mAP50-95") -> Advice:
     """The cheapest option that loses no more accuracy than allowed, or the most accurate one that costs no more.
 
     Args:
         options: of `options_of`.
         budget: what may be spent.
         spread: of seeds, parts of 1; None where nothing was repeated.
+        accuracy: what it is called.
     """
     known = {option.level for option in options}
     missing = [level for level in LEVELS if level not in known]
     within = _within_loss if budget.name == "loss" else _within_cost
-    advice = within(options, budget, spread)
+    advice = within(options, budget, spread, accuracy)
     if not missing:
         return advice
     noun = "Level" if len(missing) == 1 else "Levels"
@@ -153,7 +154,7 @@ def advise(options: Sequence[Option], budget: Budget, spread: Spread | None) -> 
     return replace(advice, missing=said)
 
 
-def _within_loss(options: Sequence[Option], budget: Budget, spread: Spread | None) -> Advice:
+def _within_loss(options: Sequence[Option], budget: Budget, spread: Spread | None, accuracy: str) -> Advice:
     original = next((option for option in options if option.level == ORIGINAL), None)
     cuts = [option for option in options if option.level != ORIGINAL and "gflops" in option.costs]
     if original is None or not cuts:
@@ -169,14 +170,14 @@ def _within_loss(options: Sequence[Option], budget: Budget, spread: Spread | Non
         return Advice(option=original, lead="Keep the original", text=text, sureness=_sure(mildest, cuts, spread))
     chosen = min(fitting, key=lambda option: option.costs["gflops"])
     text = (
-        f"the smallest that loses {limit} of mAP50-95: {chosen.accuracy:.3f} against {original.accuracy:.3f} of the "
+        f"the smallest that loses {limit} of {accuracy}: {chosen.accuracy:.3f} against {original.accuracy:.3f} of the "
         f"original ({_signed(-_loss(chosen, original))} points), with {_saved(chosen, original)}."
     )
     said = [_interval_of_loss(chosen, original, budget, spread), _sure(chosen, cuts, spread)]
     return Advice(option=chosen, lead=f"Take {chosen.name}", text=text, sureness=" ".join(filter(None, said)))
 
 
-def _within_cost(options: Sequence[Option], budget: Budget, spread: Spread | None) -> Advice:
+def _within_cost(options: Sequence[Option], budget: Budget, spread: Spread | None, accuracy: str) -> Advice:
     assert budget.name != "loss"
     name, form = budget.name, FORMS[budget.name]
     priced = [option for option in options if name in option.costs]
@@ -189,7 +190,7 @@ def _within_cost(options: Sequence[Option], budget: Budget, spread: Spread | Non
         text = f"nothing that is measured needs at most {limit}; {least.name} needs least, {_cost(least, name)}."
         return Advice(option=None, lead="Nothing fits", text=text)
     chosen = max(fitting, key=lambda option: (option.accuracy, -option.costs[name]))
-    text = f"the most accurate that needs at most {limit}: mAP50-95 {chosen.accuracy:.3f} at {_cost(chosen, name)}"
+    text = f"the most accurate that needs at most {limit}: {accuracy} {chosen.accuracy:.3f} at {_cost(chosen, name)}"
     original = next((option for option in options if option.level == ORIGINAL), None)
     if original is not None and original is not chosen:
         text += f", {_signed(-_loss(chosen, original))} points against the original's {original.accuracy:.3f}"

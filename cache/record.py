@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
+from compression.models import TaskName
 from compression.request import RunRequest
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadName, RunSpec, Target
 
@@ -48,6 +49,9 @@ class Costs:
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """Accuracy on the validation split, parts of 1; None where a source does not say.
+
+    Of boxes, masks, key points (by their similarity in place of the IoU) or rotated boxes, as the task has it. Of a
+    classifier `map50_95` is the top-1 and `map50` the top-5 accuracy; see `compression.tasks` for what they are called.
 
     Attributes:
         map50: mean average precision at IoU 0.5.
@@ -126,8 +130,8 @@ class EpochRow:
     epoch: int
     map50: float
     map50_95: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     losses: dict[str, float]
     lr: float
     seconds: float
@@ -210,6 +214,11 @@ class RunRecord:
     source: str | None = None
     published_training: dict[str, str | int] = field(default_factory=dict)
     time: TimeKept | None = None
+
+    @property
+    def task(self) -> TaskName:
+        """What the model predicts, which decides what the accuracies are; what was published is of detectors."""
+        return self.spec.task if self.spec else "detect"
 
     @property
     def checkpoint_sha256(self) -> str | None:

@@ -20,6 +20,7 @@ COSTS = ("gflops", "params", "gflops_deployed", "params_deployed")
 METRICS = ("map50", "map50_95", "precision", "recall")
 ENVIRONMENT = ("processor", "gpu", "torch", "ultralytics", "commit")
 
+# "task" says what accuracies are of: of a classifier "map50_95" is the top-1 and "map50" the top-5 accuracy.
 # Column -> pandas type, in the order of the CSV. Accuracies are parts of 1; GFLOPs and parameters are of the training
 # graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were.
 COLUMNS = {
@@ -73,6 +74,7 @@ COLUMNS = {
     "patience_epochs": "Int64",
     "duration_s": "float64",
     "architecture": "str",
+    "task": "str",
     "weights_sha256": "str",
     "data_fingerprint": "str",
     "device": "str",
@@ -115,6 +117,7 @@ def summary_row(record: RunRecord) -> dict[str, Cell]:
         "provenance": record.provenance,
         "imgsz": record.imgsz,
         "head": record.head,
+        "task": record.task,
         "architecture": record.architecture,
         "created": record.created or None,
         "warnings": " ".join(record.warnings) or None,

@@ -27,7 +27,8 @@ from cache.spread import Spread
 from cache.summary import Cell, rounded
 from cache.timings import Times
 from compression.levels import LEVELS
-from compression.models import CATALOG
+from compression.models import CATALOG, TaskName
+from compression.tasks import TASKS, head_in_words
 
 Word = Literal["prune", "sibling", "undecided", "none smaller", "unknown"]
 
@@ -127,7 +128,7 @@ def published_verdicts(architecture: str, on_same_data: Sequence[RunRecord]) -> 
         level = Candidate(name=name, accuracies=accuracies, costs=costs_of(record, {}), published=True)
         found = judge(level, siblings, (DEPLOYED, TRAINING), None) if accuracies else None
         if found:
-            verdict = _judged(found, architecture, record.level, (record.key,))
+            verdict = _judged(found, architecture, record.level, (record.key,), record.task)
             sureness = "All figures are published, one run each, so nothing tells how sure this is."
             verdicts.append(replace(verdict, sureness=sureness))
     return verdicts
@@ -141,7 +142,7 @@ def _measured(cut: str, records: Sequence[RunRecord], rivals: Rivals, series: Se
     if found is None:
         verdict = _alone(level, number, keys, rivals, series)
     else:
-        verdict = _judged(found, rivals.original.name, number, keys)
+        verdict = _judged(found, rivals.original.name, number, keys, series.any_record.task)
         verdict = replace(verdict, sureness=_sureness(found, rivals, series))
     if verdict.sureness.startswith(_ONE_SEED):
         verdict = replace(verdict, command=with_another_seed(records))
@@ -167,13 +168,13 @@ def _by_siblings(level: Candidate, rivals: Rivals) -> Judgement | None:
     return measured or judge(level, rivals.published, rivals.axes, None)
 
 
-def _judged(found: Judgement, original: str, number: int | None, keys: tuple[str, ...]) -> Verdict:
+def _judged(found: Judgement, original: str, number: int | None, keys: tuple[str, ...], task: TaskName) -> Verdict:
     word, lead = _lead(found, original)
     if found.interval is None:
         lead += f", as far as {'published figures tell' if found.published else 'one seed tells'}"
     side = "above" if (found.difference or 0) > 0 else "below"
     text = (
-        f"{lead}: {found.level.name} has mAP50-95 {_accuracy_of(found.level)} at {_cost_of(found)}, "
+        f"{lead}: {found.level.name} has {TASKS[task].main} {_accuracy_of(found.level)} at {_cost_of(found)}, "
         f"{abs(found.difference or 0):.1f} points {side} {_line_of(found)}."
     )
     return Verdict(name=found.level.name, level=number, keys=keys, word=word, text=text, judgement=found)
@@ -267,7 +268,7 @@ def _alone(level: Candidate, number: int | None, keys: tuple[str, ...], rivals: 
     if missing:
         text = (
             f"Not known: no smaller sibling of {own.model} is measured on {own.data} under these conditions "
-            f"({own.imgsz} pixels, {own.head} head) that costs as little as {level.name}."
+            f"({own.imgsz} pixels, {head_in_words(own.task, own.head)}) that costs as little as {level.name}."
         )
         return replace(verdict, text=text, command=sibling_request(missing[0], series).command())
     text, sureness = _only_pruning(level, rivals, series)
@@ -285,8 +286,9 @@ def _only_pruning(level: Candidate, rivals: Rivals, series: Series) -> tuple[str
         return text, ""
     points = 100 * (level.accuracy - original.accuracy)
     tuned = " after the same fine-tuning" if rivals.tuned else ""
+    name = TASKS[series.any_record.task].main
     text += (
-        f" {_capitalized(level.name)} has mAP50-95 {_accuracy_of(level)} at {axis.form.format(level.costs[axis])}, "
+        f" {_capitalized(level.name)} has {name} {_accuracy_of(level)} at {axis.form.format(level.costs[axis])}, "
         f"the unpruned {original.name}{tuned} {_accuracy_of(original)}: {_signed(points)} points."
     )
     said = _ONE_SEED

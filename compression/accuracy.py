@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ultralytics.models.yolo.detect import DetectionValidator
-
 from cache.accuracy import AccuracyRecord, AccuracySpec
 from cache.record import Metrics, Progress
 from cache.store import own_store
@@ -21,6 +19,7 @@ from compression.errors import ModelError
 from compression.evaluation import check_fits, validate
 from compression.export_formats import FORMATS, head_of
 from compression.exported import content_sha256, size_of
+from compression.kinds import KINDS
 from compression.latency import Timed, calibration_of, place_of
 from compression.spec import DEFAULT_BATCH
 from compression.telling import Tell
@@ -64,6 +63,7 @@ def measure_accuracy(
         sha256=content_sha256(place),
         environment=describe_environment(setting.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=dataset.task,
     )
     own_store().save_accuracy(record)
     return record
@@ -88,7 +88,7 @@ def _validated(place: Path, setting: Setting, dataset: Dataset) -> tuple[Metrics
     model = read_checkpoint(place)[0] if format_ is None else place
     told: list[str] = []
 
-    class AsTimed(DetectionValidator):
+    class AsTimed(KINDS[dataset.task].validator):  # type: ignore[misc]
         """Opens a file of OpenVINO as it is timed: in full precision where that is asked for."""
 
         def init_metrics(self, model: Any) -> None:

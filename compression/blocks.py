@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from ultralytics.nn import modules as ul
 from ultralytics.nn.modules import block as ul_blocks
-from ultralytics.nn.modules.head import v10Detect
+from ultralytics.nn.modules.head import OBB26, Pose26, Segment26, v10Detect
 
 from compression.channels import ChannelTracer, Indices, is_depthwise
 from compression.errors import SpecError
@@ -93,7 +93,7 @@ def _unknown(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
         path = f"{prefix}{name}"
         if known_block(child) is None:
             yield path, child
-        elif not isinstance(child, ul.Conv | ul.ConvTranspose):
+        elif not isinstance(child, ul.Conv | ul.ConvTranspose | ul.Classify | ul_blocks.RealNVP):
             # What is in these is covered by their own entry.
             yield from _unknown(child, f"{path}.")
 
@@ -121,13 +121,84 @@ def head_branches(head: ul.Detect) -> list[nn.ModuleList]:
     return [branches for name in names if (branches := getattr(head, name, None)) is not None]
 
 
+def training_only(model: nn.Module) -> tuple[str, ...]:
+    """What a model has for its loss alone, each with a dot behind its path.
+
+    No prediction reads it, Ultralytics' summary counts no operations of it, and `fuse()` takes it away.
+    """
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, ul_blocks.Proto26):
+            found.append(f"{name}.semseg.")
+        elif isinstance(module, Pose26):
+            found += [f"{name}.{part}." for part in ("flow_model", "cv4_sigma", "one2one_cv4_sigma")]
+    return tuple(found)
+
+
 # Stand-ins
 
 
 def _detect(head: ul.Detect, x: list[Tensor], channels: ChannelTracer) -> None:
     for branches in head_branches(head):
-        for branch, feature in zip(branches, x, strict=True):
-            channels.lock(branch(feature), HEAD_OUTPUTS)
+        _lock_outputs(branches, x, channels)
+
+
+def _lock_outputs(branches: nn.ModuleList, x: list[Tensor], channels: ChannelTracer) -> None:
+    for branch, feature in zip(branches, x, strict=True):
+        channels.lock(branch(feature), HEAD_OUTPUTS)
+
+
+def _third_branches(head: ul.Detect) -> list[nn.ModuleList]:
+    """The branches of mask coefficients, key points or angles of every head that is there."""
+    return [branches for name in ("cv4", "one2one_cv4") if (branches := getattr(head, name, None)) is not None]
+
+
+def _with_third_branch(head: ul.Pose | ul.OBB, x: list[Tensor], channels: ChannelTracer) -> None:
+    _detect(head, x, channels)
+    for branches in _third_branches(head):
+        _lock_outputs(branches, x, channels)
+
+
+def _segment(head: ul.Segment, x: list[Tensor], channels: ChannelTracer) -> None:
+    _with_third_branch(head, x, channels)
+    channels.lock(head.proto(x[0]), HEAD_OUTPUTS)
+
+
+def _segment26(head: Segment26, x: list[Tensor], channels: ChannelTracer) -> None:
+    _with_third_branch(head, x, channels)
+    channels.lock(head.proto(x), HEAD_OUTPUTS)
+
+
+def _proto26(block: ul_blocks.Proto26, x: list[Tensor], channels: ChannelTracer) -> Tensor:
+    total = x[0]
+    for level, (refine, feature) in enumerate(zip(block.feat_refine, x[1:], strict=True), start=1):
+        total = total + functional.interpolate(refine(feature), scale_factor=2**level, mode="nearest")
+    fused = block.feat_fuse(total)
+    first = block.cv1(fused)
+    # The semantic branch serves the loss alone. It is cut as deep as the branch of the same widths beside it, so that
+    # no cut is had from what is not deployed.
+    hidden = block.semseg[0](total)
+    deeper = block.semseg[1](hidden)
+    channels.tie(fused, hidden)
+    channels.tie(first, deeper)
+    channels.lock(block.semseg[2](deeper), HEAD_OUTPUTS)
+    out: Tensor = block.cv3(block.cv2(block.upsample(first)))
+    return out
+
+
+def _pose26(head: Pose26, x: list[Tensor], channels: ChannelTracer) -> None:
+    _detect(head, x, channels)
+    for name in ("", "one2one_"):
+        branches = getattr(head, f"{name}cv4", None)
+        if branches is not None:
+            features = [branch(feature) for branch, feature in zip(branches, x, strict=True)]
+            for part in ("kpts", "sigma"):
+                _lock_outputs(getattr(head, f"{name}cv4_{part}"), features, channels)
+
+
+def _classify(head: ul.Classify, x: Tensor | list[Tensor], channels: ChannelTracer) -> None:
+    joined = torch.cat(x, 1) if isinstance(x, list) else x
+    channels.lock(head.linear(head.pool(head.conv(joined)).flatten(1)), HEAD_OUTPUTS)
 
 
 def _attention(block: ul.Attention, x: Tensor, channels: ChannelTracer) -> Tensor:
@@ -217,7 +288,7 @@ for _type in (
     *(ul.Concat, ul.Focus, ul.GhostConv, ul.LightConv, ul.SPP, ul.SPPF, ul.SPPELAN, ul.AConv, ul.ADown, ul.SCDown),
     *(ul.C1, ul.C3, ul.C3x, ul.C3Ghost, ul.RepC3, ul_blocks.C3f, ul_blocks.C3k, ul.Bottleneck, ul.GhostBottleneck),
     *(ul.CIB, ul.RepVGGDW, ul_blocks.RepBottleneck, ul_blocks.RepCSP, ul_blocks.PSABlock, ul_blocks.ABlock),
-    ul.DFL,
+    *(ul.DFL, ul.Proto, ul_blocks.RealNVP, ul_blocks.ResNetBlock, ul_blocks.ResNetLayer),
 ):
     register_block(_type)
 
@@ -226,6 +297,15 @@ for _type in (ul.C2, ul.C2f, ul.C3k2, ul.C2fCIB, ul.C2fPSA, ul.C2PSA, ul.PSA, ul
 
 for _type in (ul.Detect, v10Detect):
     register_block(_type, stand_in=_detect)
+
+for _type in (ul.Pose, ul.OBB, OBB26):
+    register_block(_type, stand_in=_with_third_branch)
+
+register_block(ul.Segment, stand_in=_segment)
+register_block(Segment26, stand_in=_segment26)
+register_block(ul_blocks.Proto26, stand_in=_proto26)
+register_block(Pose26, stand_in=_pose26)
+register_block(ul.Classify, stand_in=_classify, fits=lambda head: known_block(head.conv) is not None)
 
 register_block(nn.Conv2d, fits=_is_plain_conv)
 register_block(nn.ConvTranspose2d, fits=lambda layer: layer.groups == 1)

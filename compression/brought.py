@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from cache.store import own_store
 from compression.archive import unpack
-from compression.dataset import data_label, known_datasets, open_dataset
+from compression.dataset import data_label, known_datasets, natural_task, open_dataset
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError, naming_within
 from compression.home import home
 from compression.layout import settle
@@ -231,7 +231,7 @@ def _add_zip(file: Path, name: str) -> Brought:
 
 def _add_place(place: Path) -> Brought:
     """A data set that stays where it is."""
-    dataset = open_dataset(str(place))
+    dataset = open_dataset(str(place), natural_task(str(place)))
     path = str(dataset.yaml_file)
     sha256 = hashlib.sha256(path.encode()).hexdigest()
     one = Brought(

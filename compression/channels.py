@@ -59,7 +59,7 @@ class ChannelTracer(TorchDispatchMode):
     """Follows channels through whatever runs while it is entered.
 
     Args:
-        model: what will run; its convolutions and BatchNorms are told by their weights.
+        model: what will run; its convolutions, BatchNorms and linear layers are told by their weights.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -69,9 +69,11 @@ class ChannelTracer(TorchDispatchMode):
         self._layers = {
             id(layer.weight): (name, layer)
             for name, layer in model.named_modules()
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d)
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.Linear)
         }
         self._items = WeakTensorKeyDictionary()
+        # Transposed weights of linear layers, as matrix products read them.
+        self._transposed = WeakTensorKeyDictionary()
         self._one_with: list[int] = []
         self._reasons: dict[int, str] = {}
         self._paused = False
@@ -150,6 +152,10 @@ class ChannelTracer(TorchDispatchMode):
             self._convolve(args[0], args[1], out)
         elif operation in (aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm):
             self._normalise(args[0], args[1], out[0])
+        elif operation is aten.t and id(args[0]) in self._layers:
+            self._transposed[out] = args[0]
+        elif operation in (aten.addmm, aten.mm) and args[-1] in self._transposed:
+            self._multiply(args[-2], self._transposed[args[-1]], out)
         elif operation in KEEPING or self._keeps(operation, args):
             self._hand_on(args[0], out)
         elif operation in JOINING:
@@ -171,6 +177,9 @@ class ChannelTracer(TorchDispatchMode):
             return len(args[1]) <= 2 * (MAP_DIMS - 1 - CHANNEL_DIM)  # pairs, from the last dimension on
         if operation is aten.mean:
             return len(args) > 2 and args[2] and {each % MAP_DIMS for each in args[1] or ()} <= {2, 3}
+        if operation in (aten.view, aten._unsafe_view):
+            # One number a channel, as a pooling leaves it.
+            return args[0].dim() == MAP_DIMS and args[0].shape[:2] == torch.Size(args[1])
         return False
 
     @staticmethod
@@ -195,6 +204,13 @@ class ChannelTracer(TorchDispatchMode):
         self._note(name, "out", self._new(out.shape[CHANNEL_DIM]) if given is None else given)
         self._set(out, self.members[name, "out"])
 
+    def _multiply(self, x: Tensor, weight: Tensor, out: Tensor) -> None:
+        name, _ = self._layers[id(weight)]
+        self._note(name, "in", self._items_of(x))
+        given = self.members.get((name, "out"))
+        self._note(name, "out", self._new(out.shape[CHANNEL_DIM]) if given is None else given)
+        self._set(out, self.members[name, "out"])
+
     def _normalise(self, x: Tensor, weight: Tensor | None, out: Tensor) -> None:
         name, _ = self._layers.get(id(weight), (None, None))
         items = self._items_of(x)
@@ -212,7 +228,12 @@ class ChannelTracer(TorchDispatchMode):
         terms = [each for each in args if isinstance(each, Tensor)]
         if not any(self._is_known(each) for each in terms):
             return
-        widest = max((each for each in terms if each.dim() == MAP_DIMS), key=lambda each: each.shape[CHANNEL_DIM])
+        maps = [each for each in terms if each.dim() == MAP_DIMS]
+        if not maps:
+            for each in filter(self._is_known, terms):
+                self.lock(each, "numbers that are no feature map")
+            return
+        widest = max(maps, key=lambda each: each.shape[CHANNEL_DIM])
         items = self._items_of(widest)
         for other in (each for each in terms if each is not widest):
             width = other.shape[CHANNEL_DIM_FROM_BEHIND] if other.dim() >= -CHANNEL_DIM_FROM_BEHIND else 1
@@ -285,9 +306,23 @@ class ChannelTracer(TorchDispatchMode):
         return item
 
 
-def is_depthwise(conv: nn.Conv2d) -> bool:
+def channels_out(layer: nn.Module) -> int:
+    """Output channels of a convolution or a linear layer."""
+    count = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    assert isinstance(count, int)
+    return count
+
+
+def channels_in(layer: nn.Module) -> int:
+    """Input channels of the same."""
+    count = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    assert isinstance(count, int)
+    return count
+
+
+def is_depthwise(conv: nn.Conv2d | nn.Linear) -> bool:
     """Whether each output channel reads one input channel of its own."""
-    return conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+    return isinstance(conv, nn.Conv2d) and conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_KEYS
 
 from compression.detector import CHECKPOINT_KEY
+from compression.kinds import task_of
 
 # Raise when what is noted in a checkpoint changes its form.
 INFO_VERSION = 1
@@ -41,7 +42,8 @@ def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -
         info: what to note in it: strings, numbers, lists and dicts only, so that restricted loaders accept it.
     """
     stored = copy.deepcopy(module).half().eval().requires_grad_(False)
-    stored.args = _training_arguments(dict(stored.args))
+    # By this Ultralytics tells how to run a model.
+    stored.args = _training_arguments(dict(stored.args)) | {"task": task_of(stored)}
     stored.yaml["yaml_file"] = _without_folder(stored.yaml.get("yaml_file", ""))
     stored.pt_path = None
     stored.criterion = None

@@ -94,6 +94,11 @@ def class_subset(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     assert classes
     if len(classes) == dataset.nc:
         return dataset
+    if dataset.task == "classify":
+        raise SpecError(
+            f"The classes of {dataset.name!r} are folders of whole images; to keep only "
+            f"{', '.join(dataset.names[index] for index in classes)} give a folder that holds those alone."
+        )
     fingerprint = hashlib.sha256(json.dumps([dataset.fingerprint, classes]).encode()).hexdigest()
     names = {new: dataset.names[old] for new, old in enumerate(classes)}
     content, splits = _content(dataset)
@@ -124,6 +129,8 @@ def keep_classes(module: DetectionModel, classes: tuple[int, ...]) -> DetectionM
         classes: indices as of `parse_classes`.
     """
     import torch_pruning as tp
+    from ultralytics.nn.modules import Classify
+    from ultralytics.nn.modules.head import Segment26
 
     from compression.blocks import head_branches
 
@@ -135,8 +142,14 @@ def keep_classes(module: DetectionModel, classes: tuple[int, ...]) -> DetectionM
     for branches in head_branches(head)[1::2]:  # boxes and classes alternate
         for branch in branches:
             tp.prune_conv_out_channels([*branch.children()][-1], others)
+    if isinstance(head, Classify):
+        tp.prune_linear_out_channels(head.linear, others)
+    elif isinstance(head, Segment26):
+        # The semantic branch of the loss has one output a class too.
+        tp.prune_conv_out_channels(head.proto.semseg[-1], others)
     head.nc = kept.nc = kept.yaml["nc"] = len(classes)
-    head.no = head.nc + 4 * head.reg_max
+    if not isinstance(head, Classify):
+        head.no = head.nc + 4 * head.reg_max
     kept.names = {new: module.names[old] for new, old in enumerate(classes)}
     # A loss that a training left behind was made for all classes.
     kept.criterion = None
@@ -193,8 +206,8 @@ def _content(dataset: Dataset) -> tuple[dict[str, Any], dict[str, list[ImagePair
         test = image_pairs(dataset.yaml_file, "test", places.get("test", []))
         if all(os.path.isfile(pair.image) for pair in test):
             splits["test"] = test
-    # Tells how many values of a label row are key points.
-    return {key: resolved[key] for key in ("kpt_shape",) if key in resolved}, splits
+    # How many values of a label row are key points, and what training and validation know of them.
+    return {key: resolved[key] for key in ("kpt_shape", "flip_idx", "kpt_oks_sigmas") if key in resolved}, splits
 
 
 def _folder(fingerprint: str, splits: dict[str, list[ImagePair]]) -> Path:

@@ -33,6 +33,7 @@ from compression.spec import (
     DEFAULT_ALIGN,
     DEFAULT_BATCH,
     DEFAULT_CALIBRATION_IMAGES,
+    DEFAULT_CLASSIFIER_IMGSZ,
     DEFAULT_EPOCHS,
     DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
@@ -46,7 +47,9 @@ from compression.spec import (
     LatencyTarget,
     RecoveryName,
     Target,
+    default_imgsz,
 )
+from compression.tasks import TASKS, accuracy_names, head_in_words
 
 if TYPE_CHECKING:
     from cache.record import Metrics, PlanRecord, TimeKept
@@ -130,7 +133,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
     plans = plan_all(
         options.model,
         targets,
-        imgsz=options.imgsz,
+        imgsz=options.imgsz or default_imgsz(options.model),
         data=options.data,
         classes=options.classes,
         method=_method(options),
@@ -154,7 +157,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         out=options.out,
         level=level,
         target=target if level is None else None,
-        imgsz=options.imgsz,
+        imgsz=options.imgsz or default_imgsz(options.model),
         data=options.data,
         method=_method(options),
         seed=options.seed,
@@ -204,9 +207,12 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     results.write(f"{published_table(record).to_string(index=False)}\n")
     if record.metrics_pruned:
         recovered = f", {_three(record.metrics_recovered)} after recovery" if record.metrics_recovered else ""
-        results.write(f"mAP50-95 before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n")
+        results.write(
+            f"{TASKS[record.task].main} before training: {_three(record.metrics_pruned)} after the cut{recovered}.\n"
+        )
     _write_time(record.time, target, results)
-    results.write(f"{record.head} head, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
+    head = head_in_words(record.task, record.head)
+    results.write(f"{head}, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
 
 
@@ -236,7 +242,7 @@ def _request(
         steps=options.steps,
         epochs=options.epochs,
         patience=options.patience,
-        imgsz=options.imgsz,
+        imgsz=options.imgsz or default_imgsz(options.model),
         batch=options.batch,
         seed=seed,
         device=options.device,
@@ -257,7 +263,7 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     imgsz = options.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ))
     metrics = evaluate(
         detector.file,
-        open_dataset(options.data),
+        open_dataset(options.data, detector.task),
         imgsz=imgsz,
         batch=options.batch,
         device=options.device,
@@ -265,18 +271,23 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     )
     if options.json:
         json.dump(
-            {"checkpoint": options.checkpoint, "imgsz": imgsz, "head": head, **asdict(metrics)}, results, indent=1
+            {
+                "checkpoint": options.checkpoint,
+                "task": detector.task,
+                "imgsz": imgsz,
+                "head": head,
+                **asdict(metrics),
+            },
+            results,
+            indent=1,
         )
         results.write("\n")
         return
-    for name, value in (
-        ("mAP50", metrics.map50),
-        ("mAP50-95", metrics.map50_95),
-        ("Precision", metrics.precision),
-        ("Recall", metrics.recall),
-    ):
-        results.write(f"{name:10} {value:.3f}\n")
-    results.write(f"{head} head, {imgsz} pixels\n")
+    names = accuracy_names(detector.task)
+    for slot in ("map50", "map50_95", "precision", "recall"):
+        if slot in names:
+            results.write(f"{names[slot]:10} {getattr(metrics, slot):.3f}\n")
+    results.write(f"{head_in_words(detector.task, head)}, {imgsz} pixels\n")
 
 
 def _three(metrics: Metrics) -> str:
@@ -459,7 +470,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="yolo26s.pt, yolo26s.yaml, or the path of a .pt or .yaml")
-    parser.add_argument("--imgsz", type=int, default=DEFAULT_IMGSZ, help="pixels (default: %(default)s)")
+    sizes = f"{DEFAULT_IMGSZ}, {DEFAULT_CLASSIFIER_IMGSZ} of a classifier (-cls)"
+    parser.add_argument("--imgsz", type=int, help=f"pixels (default: {sizes})")
 
 
 def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:

@@ -14,6 +14,7 @@ from compression.export_formats import parse_precisions
 from compression.jobs.local import write_progress
 from compression.lost_time import REST, lost_time
 from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName
+from compression.tasks import head_in_words
 
 if TYPE_CHECKING:
     from cache.latency import LatencyRecord
@@ -54,7 +55,7 @@ def _bench(options: argparse.Namespace, results: TextIO) -> None:
     reference = opened(options.against) if options.against else reference_of(subjects)
     head: HeadName = options.head or ("e2e" if all(each.has_e2e_head for each in subjects) else "nms")
     imgsz = options.imgsz or next((each.imgsz for each in subjects if each.imgsz), DEFAULT_IMGSZ)
-    dataset = open_dataset(options.data) if options.data else None
+    dataset = open_dataset(options.data, subjects[0].task) if options.data else None
     records: list[LatencyRecord] = []
     layers: list[LayerTimesRecord] = []
     reasons: dict[str, None] = {}
@@ -99,11 +100,10 @@ def _write(records: list[LatencyRecord], reference: Timed | None, results: TextI
 
     results.write(f"{pd.DataFrame([_row(record) for record in records]).to_string(index=False, na_rep='-')}\n")
     spec = records[0].spec
+    head = head_in_words(reference.task, spec.head) if reference else f"{spec.head} head"
     against = f"; ratio, with its 95% interval, against {reference.model}" if reference else ""
     threads = f"{spec.threads} thread{'s' * (spec.threads != 1)}, " if spec.threads else ""
-    results.write(
-        f"{spec.imgsz} pixels, batch {spec.batch}, {threads}{spec.head} head, {spec.machine}{against}; {included}.\n"
-    )
+    results.write(f"{spec.imgsz} pixels, batch {spec.batch}, {threads}{head}, {spec.machine}{against}; {included}.\n")
 
 
 def _write_layers(record: LayerTimesRecord, results: TextIO) -> None:

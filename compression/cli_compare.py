@@ -15,7 +15,7 @@ from compression.errors import SpecError
 if TYPE_CHECKING:
     from cache.judged import Judged
 
-SHOWN = ["model", "data", "level", "provenance", "imgsz", "head", "gflops", "params", "map50", "map50_95"]
+SHOWN = ["model", "data", "level", "provenance", "imgsz", "head", "task", "gflops", "params", "map50", "map50_95"]
 
 
 def add_compare_command(add: Add) -> None:

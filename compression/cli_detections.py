@@ -55,7 +55,7 @@ def _detections(options: argparse.Namespace, results: TextIO) -> None:
     from compression.stored import find_checkpoint
 
     before, after = (open_detector(str(find_checkpoint(text).file)) for text in (options.before, options.after))
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, before.task)
     classes = parse_subset(options.classes, dataset.names)
     ranking = survey(
         before,

@@ -55,7 +55,7 @@ def _export(options: argparse.Namespace, results: TextIO) -> None:
     noted = stored.imgsz if stored else int(detector.info.get("imgsz", DEFAULT_IMGSZ))
     data = options.data or _data_of(stored)
     try:
-        dataset = open_dataset(data) if data else None
+        dataset = open_dataset(data, detector.task) if data else None
     except DatasetError as error:
         if options.data:
             raise

@@ -15,6 +15,7 @@ from compression.jobs.local import write_progress
 from compression.levels import target_of
 from compression.pareto import pareto_front
 from compression.spec import BackendName
+from compression.tasks import TASKS, head_in_words
 
 if TYPE_CHECKING:
     from compression.levers import Levers, Measured
@@ -55,9 +56,10 @@ def _levers(options: argparse.Namespace, results: TextIO) -> None:
     for level in levels or ():
         target_of(level)
     from compression.dataset import open_dataset
+    from compression.latency import opened
     from compression.levers import find_levers, measure_levers, sizes_of
 
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, opened(options.models[0]).task)
     levers = find_levers(options.models, dataset, levels=levels, siblings=options.siblings)
     done, left_out = measure_levers(
         levers,
@@ -91,11 +93,14 @@ def _write(done: Sequence[Measured], levers: Levers, results: TextIO) -> None:
     results.write(f"{pd.DataFrame(rows).to_string(index=False, na_rep='-')}\n")
     spec, accuracy = done[0].latency.spec, done[0].accuracy
     threads = f"{spec.threads} thread{'s' * (spec.threads != 1)}, " if spec.threads else ""
+    second = TASKS[accuracy.task].second
+    told = "" if accuracy.task == "detect" else f", which stands as map50_95; {second} stands as map50"
     results.write(
-        f"{spec.backend} {spec.backend_version}, {threads}batch 1, {spec.head} head, {spec.machine}. Accuracy on "
+        f"{spec.backend} {spec.backend_version}, {threads}batch 1, {head_in_words(accuracy.task, spec.head)}, "
+        f"{spec.machine}. Accuracy on "
         f"{accuracy.n_images} validation images of {accuracy.data}, of what is deployed. Ratio, with its 95% interval, "
         f"against {levers.reference.model} in fp32 at {levers.imgsz} pixels. * stands on the Pareto front of ratio and "
-        f"mAP50-95.\n\n"
+        f"{TASKS[accuracy.task].main}{told}.\n\n"
     )
 
 

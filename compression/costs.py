@@ -6,7 +6,8 @@ PyTorch's `FlopCounterMode`: convolutions and matrix products at 2 operations a 
 counts likewise, torch-pruning half of it).
 
 Two graphs are told apart. The training graph has every head and unfolded BatchNorm; the deployed graph is what `fuse()`
-leaves: one head, BatchNorm folded into its convolution, and the decoding of the boxes.
+leaves: one head, BatchNorm folded into its convolution, and the decoding of the boxes. Layers that a loss alone reads
+count with their parameters in the training graph, and with no operations, as in Ultralytics' summary of a model.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import DFL, Attention, Detect, RepConv, RepVGGDW
-from ultralytics.nn.modules.block import AAttn
+from ultralytics.nn.modules.block import AAttn, RealNVP
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, LayerRow
-from compression.channels import is_depthwise
-from compression.trace import Convolution, Trace
+from compression.blocks import HEAD_OUTPUTS, training_only
+from compression.channels import channels_in, channels_out, is_depthwise
+from compression.trace import Convolution, Trace, Weighted
 
 Numbers = NDArray[np.float64]
 
@@ -237,29 +239,33 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
 def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: int) -> Iterator[Layer]:
     sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
     reasons = _reasons(trace)
-    undeployed = _undeployed_prefixes(modules)
+    for_loss = training_only(trace.twin)
+    undeployed = (*_undeployed_prefixes(modules), *for_loss)
+    traced = {member.layer for group in trace.groups for member in group.members}
     for name, module in modules.items():
-        if not isinstance(module, Convolution) or any(name == block.name for block in trace.unknown):
+        if not isinstance(module, Weighted) or any(name == block.name for block in trace.unknown):
+            continue
+        if isinstance(module, nn.Linear) and name not in traced:
             continue
         decodes = name.endswith(".dfl.conv")
         parent, shown = name.rpartition(".")[0], shown_as(name)
         norm = norm_of(modules, name)
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
-        cells = _decoded_cells(modules, name, sizes) if decodes else sizes[name]
+        cells = _decoded_cells(modules, name, sizes) if decodes else sizes.get(name, 1)
         yield Layer(
             name=name,
             shown_as=shown,
             type=type(modules[shown]).__name__,
-            channels_in=module.in_channels,
-            channels_out=module.out_channels,
+            channels_in=channels_in(module),
+            channels_out=channels_out(module),
             depthwise=isinstance(module, nn.Conv2d) and is_depthwise(module),
-            taps=module.kernel_size[0] * module.kernel_size[1],
+            taps=module.weight[0, 0].numel(),
             cells=cells,
             params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
             attended=_attended(attention, cells),
             value_channels=attention.num_heads * attention.head_dim if isinstance(attention, Attention | AAttn) else 0,
             deployed=not f"{name}.".startswith(undeployed),
-            trained=not decodes,
+            trained=not decodes and not f"{name}.".startswith(for_loss),
             locked=reasons.get(name),
         )
 
@@ -297,8 +303,11 @@ def _own_parameters(modules: Mapping[str, nn.Module], unknown: Mapping[str, obje
     """What holds parameters and is neither a convolution nor its BatchNorm, as an activation may."""
     norms = {id(norm_of(modules, name)) for name, module in modules.items() if isinstance(module, Convolution)}
     for name, module in modules.items():
+        if isinstance(module, RealNVP):
+            params = sum(parameter.numel() for parameter in module.parameters())
+            yield _fixed_layer(name, module, 1, Fixed(params=params), HEAD_OUTPUTS)
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-        if own and not isinstance(module, Convolution) and id(module) not in norms and name not in unknown:
+        if own and not isinstance(module, Weighted) and id(module) not in norms and name not in unknown:
             yield _fixed_layer(name, module, 1, Fixed(params=own, params_deployed=own), None)
 
 
@@ -355,7 +364,9 @@ def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
     gone = []
     for name, module in modules.items():
         if isinstance(module, Detect) and getattr(module, "one2one_cv2", None) is not None:
-            gone += [f"{name}.cv2.", f"{name}.cv3."]
+            gone += [
+                f"{name}.{part.removeprefix('one2one_')}." for part, _ in module.named_children() if "one2one" in part
+            ]
         elif isinstance(module, RepConv):
             gone.append(f"{name}.conv2.")
         elif isinstance(module, RepVGGDW):

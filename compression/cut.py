@@ -15,7 +15,7 @@ from compression.calibration import Calibration, load_calibration
 from compression.checkpoint import checkpoint_info, write_checkpoint
 from compression.classes import class_subset, keep_classes, parse_subset
 from compression.criteria import CRITERIA
-from compression.dataset import Dataset, class_names, open_dataset
+from compression.dataset import Dataset, class_names, kpt_shape_in, open_dataset
 from compression.detector import Detector, needs_training, open_detector, with_classes
 from compression.environment import all_cores, torch_device
 from compression.errors import SpecError
@@ -202,8 +202,9 @@ def plan_all(
         TrimboardError: the model, a target, the method, the data set or a class cannot be used.
     """
     names = class_names(data) if data is not None else None
-    detector = open_detector(model, nc=len(names) if names else None)
-    module = detector.module if names is None else with_classes(detector, names)
+    points = kpt_shape_in(data) if data is not None else None
+    detector = open_detector(model, nc=len(names) if names else None, kpt_shape=points)
+    module = detector.module if names is None else with_classes(detector, names, points)
     kept = parse_subset(classes, names or module.names)
     method, dataset = _method_for(detector, data, replace(method, recovery="none") if method else None)
     method = replace(method, recovery="none")
@@ -254,8 +255,8 @@ def _method_for(detector: Detector, data: str | None, asked: CutMethod | None) -
     if data is None or not looks_at_images(method):
         return method, None
     nc = len(class_names(data))
-    if not needs_training(detector, nc):
-        return method, open_dataset(data)
+    if not needs_training(detector, nc, kpt_shape_in(data)):
+        return method, open_dataset(data, detector.task)
     if asked is None:
         return WITHOUT_IMAGES, None
     raise SpecError(

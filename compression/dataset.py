@@ -16,9 +16,12 @@ from typing import Any, Literal
 import yaml
 
 from compression import shapes
+from compression.class_folders import check_class_folders, folder_names, is_class_folders
 from compression.dataset_check import check_splits, missing_images
 from compression.errors import DatasetError
 from compression.home import home
+from compression.models import TaskName
+from compression.tasks import TASKS
 
 SHAPES = "shapes"
 # What drawing it leaves on the disk.
@@ -37,11 +40,13 @@ class Dataset:
 
     Attributes:
         name: label that results are grouped by.
-        yaml_file: its data.yaml, as Ultralytics wants it.
+        yaml_file: its data.yaml, as Ultralytics wants it; of a classifier's data set the folder.
         names: class names by index, from 0 without a gap.
         fingerprint: sha256 of class names, labels and images (names and sizes), wherever the folder lies.
         n_train: training images.
         n_val: validation images.
+        task: what its labels were checked for.
+        kpt_shape: key points and values of each; None where it has none.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Dataset:
     fingerprint: str
     n_train: int
     n_val: int
+    task: TaskName = "detect"
+    kpt_shape: tuple[int, int] | None = None
 
     @property
     def nc(self) -> int:
@@ -84,7 +91,7 @@ class _Source:
 
     name: str
     yaml_file: Path
-    origin: Literal["shapes", "catalog", "user"]
+    origin: Literal["shapes", "catalog", "user", "folders"]
 
 
 def known_datasets() -> list[KnownDataset]:
@@ -123,7 +130,31 @@ def class_names(data: str) -> dict[int, str]:
     source = _locate(data)
     if source.origin == "shapes":
         return dict(enumerate(shapes.CLASSES))
+    if source.origin == "folders":
+        return folder_names(source.yaml_file)
     return _names(source.yaml_file, _read(source.yaml_file))
+
+
+def kpt_shape_in(data: str) -> tuple[int, int] | None:
+    """Key points of a data set's labels, with no download and no drawing; None where its file names none.
+
+    Raises:
+        DatasetError: there is no such data set.
+    """
+    source = _locate(data)
+    if source.origin in ("shapes", "folders"):
+        return None
+    shape = _read(source.yaml_file).get("kpt_shape")
+    return (int(shape[0]), int(shape[1])) if isinstance(shape, list) and len(shape) == 2 and all(shape) else None
+
+
+def natural_task(data: str) -> TaskName:
+    """The task that a data set is for where nobody names a model: boxes can be read from every label file.
+
+    Raises:
+        DatasetError: there is no such data set.
+    """
+    return "classify" if _locate(data).origin == "folders" else "detect"
 
 
 def at_hand(name: str, source: str) -> str | None:
@@ -138,25 +169,37 @@ def at_hand(name: str, source: str) -> str | None:
     return source if source and os.path.exists(os.path.expanduser(source)) else None
 
 
-def open_dataset(data: str) -> Dataset:
+def open_dataset(data: str, task: TaskName = "detect") -> Dataset:
     """Find a data set, draw or download it if need be, and check every image and label.
 
     A download happens only for the names of Ultralytics' catalog: the `download` entry of anybody's own file, which may
     hold a program, is not followed. As Ultralytics does before training, a JPEG with a damaged end is saved anew.
 
     Args:
-        data: "shapes", a name from `known_datasets`, a data.yaml, or a folder that holds one.
+        data: "shapes", a name from `known_datasets`, a data.yaml, or a folder that holds one; for a classifier a folder
+            with train/CLASS and val/CLASS.
+        task: what the labels have to be for.
 
     Raises:
-        DatasetError: it cannot be found, read or trained on; the sentence names the file and the remedy.
+        DatasetError: it cannot be found, read or trained on, or is for another task; the sentence names the file and
+            the remedy.
     """
     source = _locate(data)
+    _check_task(source, task)
+    if source.origin == "folders":
+        return _of_folders(source)
     if source.origin == "shapes":
         shapes.draw_dataset(source.yaml_file.parent)
     names, content = read_yaml(source.yaml_file)
     resolved = _resolve(source)
     splits = {split: _places(resolved[split]) for split in ("train", "val")}
-    checked = check_splits(source.yaml_file, splits, names, tuple(content.get("kpt_shape") or (0, 0)))
+    kpt_shape = tuple(content.get("kpt_shape") or (0, 0))
+    if task == "pose" and not all(kpt_shape):
+        raise DatasetError(
+            f"{source.yaml_file} has no `kpt_shape`, which a pose model needs: [number of key points, 2 or 3 values]; "
+            f"add it, or take a model that detects."
+        )
+    checked = check_splits(source.yaml_file, splits, names, kpt_shape, task)
     return Dataset(
         name=source.name,
         yaml_file=source.yaml_file,
@@ -164,6 +207,37 @@ def open_dataset(data: str) -> Dataset:
         fingerprint=shapes.fingerprint() if source.origin == "shapes" else checked.fingerprint,
         n_train=checked.n_images["train"],
         n_val=checked.n_images["val"],
+        task=task,
+        kpt_shape=kpt_shape if all(kpt_shape) else None,
+    )
+
+
+def _check_task(source: _Source, task: TaskName) -> None:
+    """Refuse what is known to be labelled for other tasks before its images are looked at."""
+    if (task == "classify") != (source.origin == "folders"):
+        has = "a folder of images for each class" if source.origin == "folders" else "labels for objects within images"
+        needs = "a classifier (-cls)" if source.origin == "folders" else "a model that detects, segments or finds poses"
+        raise DatasetError(
+            f"{source.name!r} has {has}, and a {TASKS[task].noun} does not learn from that; take {needs}, "
+            f"or data with {TASKS[task].labels}."
+        )
+    if source.origin == "shapes" and task != "detect":
+        raise DatasetError(
+            f"{SHAPES!r} is labelled with boxes, and a {TASKS[task].noun} needs {TASKS[task].labels}; "
+            f"give the data.yaml of such a data set, or take a model that detects."
+        )
+
+
+def _of_folders(source: _Source) -> Dataset:
+    checked = check_class_folders(source.yaml_file)
+    return Dataset(
+        name=source.name,
+        yaml_file=source.yaml_file,
+        names=folder_names(source.yaml_file),
+        fingerprint=checked.fingerprint,
+        n_train=checked.n_images["train"],
+        n_val=checked.n_images["val"],
+        task="classify",
     )
 
 
@@ -189,6 +263,11 @@ def find_content(data: str) -> tuple[Path, dict[str, Any]]:
         DatasetError: there is no such data set, its file cannot be used, or its images are not on this machine.
     """
     source = _locate(data)
+    if source.origin == "folders":
+        raise DatasetError(
+            f"{source.name!r} has a class for each whole image and nothing within images to compare; "
+            f"give a data set with boxes."
+        )
     if source.origin == "shapes":
         shapes.draw_dataset(source.yaml_file.parent)
     return source.yaml_file, _resolve(replace(source, origin="user"))
@@ -204,6 +283,8 @@ def _locate(data: str) -> _Source:
     if data in catalog:
         return _Source(name=data, yaml_file=catalog[data], origin="catalog")
     if data and os.path.isdir(path):
+        if is_class_folders(path) and not _yamls_in(path):
+            return _Source(name=path.name, yaml_file=path, origin="folders")
         path = _yaml_in(path)
     if os.path.isfile(path):
         plain = path.stem in _PLAIN_NAMES and path.suffix in _YAML_SUFFIXES
@@ -217,8 +298,12 @@ def _locate(data: str) -> _Source:
     )
 
 
+def _yamls_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in _YAML_SUFFIXES and file.is_file())
+
+
 def _yaml_in(folder: Path) -> Path:
-    found = sorted(file for file in folder.iterdir() if file.suffix in _YAML_SUFFIXES and file.is_file())
+    found = _yamls_in(folder)
     plain = [file for file in found if file.stem in _PLAIN_NAMES]
     if len(plain or found) != 1:
         raise DatasetError(

@@ -1,5 +1,8 @@
 """What a detector sees on images, by Ultralytics' own predictor, as plain data.
 
+Boxes are compared whatever the task: of masks and poses those that Ultralytics gives with them, of rotated boxes the
+upright ones around them.
+
 Importing this module imports no torch, so that pages can name its types; `detect` does.
 """
 
@@ -82,19 +85,23 @@ def detect(
 
 
 def _predictor(checkpoint: Path, *, imgsz: int, head: HeadName, conf: float, device: str) -> DetectionPredictor:
-    from ultralytics.models.yolo.detect import DetectionPredictor
-
     from compression.detector import read_checkpoint
     from compression.environment import check_device
+    from compression.kinds import KINDS, task_of
 
     check_device(device)
     module, _ = read_checkpoint(checkpoint)
     if head == "e2e" and getattr(module.model[-1], "one2one_cv2", None) is None:
         raise ModelError(f"{checkpoint.name!r} has no end-to-end head; look at its detections with --head nms.")
-    predictor = DetectionPredictor(
+    task = task_of(module)
+    if task == "classify":
+        raise ModelError(
+            f"{checkpoint.name!r} is a classifier, which finds nothing within images; look at a model that detects."
+        )
+    predictor: DetectionPredictor = KINDS[task].predictor(
         overrides={
             "mode": "predict",
-            "task": "detect",
+            "task": task,
             "imgsz": imgsz,
             "conf": conf,
             "device": device.split(",")[0],
@@ -111,9 +118,11 @@ def _predictor(checkpoint: Path, *, imgsz: int, head: HeadName, conf: float, dev
 
 def _see(predictor: DetectionPredictor, image: Image.Image) -> list[Detection]:
     (result,) = predictor(image)
-    rows = result.boxes.data.tolist()  # [n, 6]: x1, y1, x2, y2, score, class
+    # Of a rotated box the upright one around it.
+    boxes = result.boxes if result.obb is None else result.obb
+    rows = zip(boxes.xyxy.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True)
     found = [
-        Detection(class_index=int(label), name=result.names[int(label)], score=score, box_xyxy=(x1, y1, x2, y2))
-        for x1, y1, x2, y2, score, label in rows
+        Detection(class_index=int(label), name=result.names[int(label)], score=score, box_xyxy=tuple(box))
+        for box, score, label in rows
     ]
     return sorted(found, key=lambda one: -one.score)

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn import modules as ultralytics_modules
-from ultralytics.nn.modules import Detect, v10Detect
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, guess_model_task, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.events import events
 
 from compression.blocks import load_own_blocks
 from compression.errors import ModelError
-from compression.models import CATALOG, UNTRAINED, catalog_name, model_label, weights_file
+from compression.kinds import KINDS, task_of
+from compression.models import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
 from compression.spec import HeadName
 
 # Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
@@ -34,6 +34,9 @@ events.enabled = False
 
 # Where what Trimboard adds to a checkpoint stands, as plain data.
 CHECKPOINT_KEY = "trimboard"
+
+# What is told of a model that is no YOLO of these tasks.
+_ONLY = "only YOLO that detect, segment, classify, or find poses or rotated boxes can be pruned"
 
 # One class of torch.nn with plain arguments, as in "nn.LeakyReLU(0.1)".
 PLAIN_ACTIVATION = re.compile(r"(torch\.)?nn\.\w+\([\w\s=.,+-]*\)")
@@ -60,6 +63,11 @@ class Detector:
     info: dict[str, Any]
 
     @property
+    def task(self) -> TaskName:
+        """What the model predicts."""
+        return task_of(self.module)
+
+    @property
     def has_e2e_head(self) -> bool:
         """Whether the model predicts end to end, without non-maximum suppression."""
         return getattr(self.module.model[-1], "one2one_cv2", None) is not None
@@ -75,13 +83,16 @@ class Detector:
         return head or ("e2e" if self.has_e2e_head else "nms")
 
 
-def open_detector(model: str, *, nc: int | None = None, seed: int = 0) -> Detector:
+def open_detector(
+    model: str, *, nc: int | None = None, kpt_shape: tuple[int, int] | None = None, seed: int = 0
+) -> Detector:
     """Open a model by the restricted loader.
 
     Args:
         model: catalog name ("yolo26s.pt", downloaded by Ultralytics; "yolo26s" means the same), architecture
             ("yolo26s.yaml" or the path of a .yaml), or the path of a checkpoint.
         nc: number of classes of an architecture; its yaml's own where None. Ignored for a checkpoint.
+        kpt_shape: number of key points, and of values of each, of an architecture for poses; likewise.
         seed: of an architecture's random weights.
 
     Raises:
@@ -89,8 +100,8 @@ def open_detector(model: str, *, nc: int | None = None, seed: int = 0) -> Detect
             Ultralytics' own classes, or it is no detector that can be pruned.
     """
     load_own_blocks()
-    if model.lower().endswith((".yaml", ".yml")):
-        return _from_architecture(model, nc, seed)
+    if is_architecture(model):
+        return _from_architecture(model, nc, kpt_shape, seed)
     file = _checkpoint_file(model)
     module, info = read_checkpoint(file)
     return Detector(
@@ -128,7 +139,7 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
     module = _up_to_date(module).float().eval()
-    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
 
@@ -219,22 +230,40 @@ def architecture_of(module: nn.Module) -> str | None:
 
 def n_channels(module: DetectionModel) -> int:
     """Channels of the images that a model takes, 3 for colour."""
+    return n_channels_of(module.yaml)
+
+
+def n_channels_of(config: dict[str, Any]) -> int:
+    """The same, of a model's yaml."""
     # "ch" in checkpoints of Ultralytics before 8.3.
-    return int(module.yaml.get("channels", module.yaml.get("ch", 3)))
+    return int(config.get("channels", config.get("ch", 3)))
 
 
-def needs_training(detector: Detector, nc: int) -> bool:
-    """Whether a model was not trained for a data set of `nc` classes: random weights, or other classes."""
-    return detector.file is None or len(detector.module.names) != nc
+def kpt_shape_of(module: DetectionModel) -> tuple[int, int] | None:
+    """Number of key points, and of values of each, that a model of poses predicts; None for other models."""
+    shape = getattr(module.model[-1], "kpt_shape", None)
+    return (int(shape[0]), int(shape[1])) if shape else None
 
 
-def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
+def needs_training(detector: Detector, nc: int, kpt_shape: tuple[int, int] | None = None) -> bool:
+    """Whether a model was not trained for a data set of `nc` classes: random weights, other classes or key points."""
+    other_points = detector.task == "pose" and kpt_shape is not None and kpt_shape != kpt_shape_of(detector.module)
+    return detector.file is None or len(detector.module.names) != nc or other_points
+
+
+def with_classes(detector: Detector, names: dict[int, str], kpt_shape: tuple[int, int] | None = None) -> DetectionModel:
     """The model with one output a class; weights that fit are kept, as Ultralytics does before a training.
+
+    Args:
+        detector: the model.
+        names: class names by index.
+        kpt_shape: key points of the data set, for a model of poses; None for its own.
 
     Raises:
         ModelError: the model was pruned, so that its yaml does not describe it.
     """
-    if len(detector.module.names) == len(names):
+    points = kpt_shape_of(detector.module) and (kpt_shape or kpt_shape_of(detector.module))
+    if len(detector.module.names) == len(names) and points == kpt_shape_of(detector.module):
         return detector.module
     if not _is_as_its_yaml(detector.module):
         raise ModelError(
@@ -244,26 +273,71 @@ def with_classes(detector: Detector, names: dict[int, str]) -> DetectionModel:
     with torch.random.fork_rng(devices=[]):
         # Weights that do not fit are drawn alike each time.
         torch.manual_seed(0)
-        module = _rebuilt(detector.module, len(names))
+        module = _built(copy.deepcopy(detector.module.yaml), type(detector.module), len(names), points)
         # Named before loading: outputs of classes that both know are kept too.
         module.names, module.args = dict(names), detector.module.args
         module.load(detector.module, verbose=False)
     return module.eval()
 
 
-def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
+def is_architecture(model: str) -> bool:
+    """Whether a model is asked for by its architecture, with random weights."""
+    return model.lower().endswith((".yaml", ".yml"))
+
+
+def task_asked_for(model: str) -> TaskName:
+    """The task of an architecture, without building it.
+
+    Raises:
+        ModelError: there is no such architecture, or it is of no task that is known.
+    """
+    try:
+        return _task_in(_config(model))
+    except ModelError:
+        raise
+    except Exception as error:  # whatever reading a file that is no yaml runs into
+        raise ModelError(f"{model!r} cannot be read as an architecture: {' '.join(str(error).split())}.") from error
+
+
+def _config(model: str) -> dict[str, Any]:
+    """What the yaml of an architecture says.
+
+    Raises:
+        ModelError: there is no such architecture, or its yaml would run code.
+    """
     label, path = model_label(model), Path(os.path.expanduser(model))
     own = os.path.isfile(path)
     if not own and (label not in CATALOG or path.name != model):
         raise ModelError(
             f"There is no architecture {model!r}; give the path of a .yaml, or a name that `trimboard models` lists."
         )
+    config: dict[str, Any] = yaml_model_load(path if own else f"{label}.yaml")
+    _check_config(config, model)
+    return config
+
+
+def _task_in(config: dict[str, Any]) -> TaskName:
+    """The task of a yaml by its last block; "detect" for a head that is not known, which is refused then."""
+    task = guess_model_task(config)
+    return task if task in KINDS else "detect"
+
+
+def _built(
+    config: dict[str, Any], model_type: type[Any], nc: int | None, kpt_shape: tuple[int, int] | None = None
+) -> DetectionModel:
+    """A model from its yaml, with random weights."""
+    points = {"data_kpt_shape": kpt_shape} if kpt_shape and model_type is KINDS["pose"].model else {}
+    module: DetectionModel = model_type(config, ch=n_channels_of(config), nc=nc, verbose=False, **points)
+    return module
+
+
+def _from_architecture(model: str, nc: int | None, kpt_shape: tuple[int, int] | None, seed: int) -> Detector:
+    label = model_label(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = yaml_model_load(path if own else f"{label}.yaml")
-            _check_config(config, model)
-            module = DetectionModel(config, ch=config.get("channels", 3), nc=nc, verbose=False)
+            config = _config(model)
+            module = _built(config, KINDS[_task_in(config)].model, nc, kpt_shape)
         except ModelError:
             raise
         except Exception as error:  # Ultralytics' parser raises whatever a wrong yaml runs into
@@ -272,7 +346,7 @@ def _from_architecture(model: str, nc: int | None, seed: int) -> Detector:
                 f"{model!r} cannot be built as a detector: {reason}; check its blocks and scales."
             ) from error
     _check_detector(module, model)
-    module.args = dict(DEFAULT_CFG_DICT)
+    module.args = {**DEFAULT_CFG_DICT, "task": task_of(module)}
     return Detector(
         label=label,
         architecture=architecture_of(module) or label,
@@ -294,7 +368,7 @@ def _checkpoint_file(model: str) -> Path:
             f"There is no model {model!r}; give the path of a .pt or .yaml, or a name that `trimboard models` lists."
         )
     weights = weights_file(name)
-    if not weights.is_file() and CATALOG[name] in UNTRAINED:
+    if not weights.is_file() and not is_offered(name):
         raise ModelError(f"Ultralytics offers no weights {model!r}; start from scratch with {name}.yaml.")
     if not weights.is_file():
         _download(weights)
@@ -353,14 +427,12 @@ def _check_detector(module: Any, name: str) -> None:
             f"{name!r} holds no model (weights without their layers are not enough); "
             f"save it again with Ultralytics' YOLO(...).save()."
         )
-    if kind is not DetectionModel:
-        raise ModelError(
-            f"{name!r} holds a model of class {kind.__name__}, not a DetectionModel; only YOLO detectors can be pruned."
-        )
-    last = module.model[-1]
-    # Heads of other tasks and of open vocabularies are subclasses.
-    if type(last) not in (Detect, v10Detect):
-        raise ModelError(f"{name!r} ends in {type(last).__name__}, not in Detect; only YOLO detectors can be pruned.")
+    # Models of further tasks and of open vocabularies, and their heads, are subclasses.
+    if all(kind is not known.model for known in KINDS.values()):
+        raise ModelError(f"{name!r} holds a model of class {kind.__name__}; {_ONLY}.")
+    last, heads = module.model[-1], KINDS[task_of(module)].heads
+    if type(last) not in heads:
+        raise ModelError(f"{name!r} ends in {type(last).__name__}, not in {heads[0].__name__}; {_ONLY}.")
     if module.is_fused():
         raise ModelError(
             f"{name!r} is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()."
@@ -369,12 +441,8 @@ def _check_detector(module: Any, name: str) -> None:
 
 def _is_as_its_yaml(module: DetectionModel) -> bool:
     """Whether building the model from its yaml gives the same shapes, so that no channel was ever removed."""
-    rebuilt = _rebuilt(module, len(module.names))
+    rebuilt = _built(copy.deepcopy(module.yaml), type(module), len(module.names), kpt_shape_of(module))
     # Loading widens the class branches to those of the model: they stay as wide as for the classes it had at first.
     rebuilt.load(module, verbose=False)
     shapes, own = rebuilt.state_dict(), module.state_dict()
     return shapes.keys() == own.keys() and all(shapes[name].shape == own[name].shape for name in own)
-
-
-def _rebuilt(module: DetectionModel, nc: int) -> DetectionModel:
-    return DetectionModel(copy.deepcopy(module.yaml), ch=n_channels(module), nc=nc, verbose=False)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Metrics
 from compression.dataset import Dataset
-from compression.detector import read_checkpoint
+from compression.detector import kpt_shape_of, read_checkpoint
 from compression.environment import check_device
 from compression.errors import ModelError
+from compression.kinds import KINDS, task_of
 from compression.loaded_images import LoadedImages
+from compression.models import TaskName
 from compression.spec import HeadName, RunSpec
+from compression.tasks import TASKS
 
 # Ultralytics reports metrics of a training to so many decimals; finer ones are noise.
 DECIMALS = 5
+# Where Ultralytics' metrics of a task hold those of its own predictions; those of rotated boxes stand as boxes.
+MEASURED: dict[TaskName, str] = {"segment": "seg", "pose": "pose"}
 
 
 def evaluate(
@@ -47,8 +52,20 @@ def check_fits(module: DetectionModel, name: str, dataset: Dataset, head: HeadNa
     """Refuse a model that cannot be measured on a data set.
 
     Raises:
-        ModelError: it predicts other classes than the data set has, or has no end-to-end head and one is asked for.
+        ModelError: it is of another task than the data set was checked for, predicts other classes or key points, or
+            has no end-to-end head and one is asked for.
     """
+    task = task_of(module)
+    if task != dataset.task:
+        raise ModelError(
+            f"{name!r} is a {TASKS[task].noun} and {dataset.name!r} was opened for {TASKS[dataset.task].predicts}; "
+            f"evaluate it on data with {TASKS[task].labels}."
+        )
+    if task == "pose" and kpt_shape_of(module) != dataset.kpt_shape:
+        raise ModelError(
+            f"{name!r} finds key points of shape {kpt_shape_of(module)} and {dataset.name!r} has {dataset.kpt_shape}; "
+            f"evaluate it on the data it was trained for."
+        )
     if len(module.names) != dataset.nc:
         raise ModelError(
             f"{name!r} predicts {len(module.names)} classes and {dataset.name!r} has {dataset.nc}; "
@@ -68,7 +85,7 @@ def validate(
     head: HeadName,
     rect: bool,
     half: bool = False,
-    validator_class: type[DetectionValidator] = DetectionValidator,
+    validator_class: type[Any] | None = None,
     images: LoadedImages | None = None,
 ) -> Metrics:
     """Let Ultralytics validate a model or an exported file, which must fit the data set.
@@ -82,16 +99,16 @@ def validate(
         head: which predictions count.
         rect: pad images to the least rectangle instead of to the square; a file takes squares only.
         half: compute a module in half precision, on a GPU.
-        validator_class: of Ultralytics, or one that opens the model in a way of its own.
+        validator_class: one that opens the model in a way of its own; None for Ultralytics' own of the task.
         images: those to look at, where they are in memory; loaded with the same `imgsz`, `rect` and data set.
     """
     with tempfile.TemporaryDirectory() as folder:
-        validator = validator_class(
+        validator = (validator_class or KINDS[dataset.task].validator)(
             dataloader=images,
             save_dir=Path(folder),
             args={
                 "mode": "val",
-                "task": "detect",
+                "task": dataset.task,
                 "data": str(dataset.yaml_file),
                 "imgsz": imgsz,
                 "batch": batch,
@@ -104,7 +121,19 @@ def validate(
             },
         )
         validator(model=str(model) if isinstance(model, Path) else model)
-    box = validator.metrics.box
+    return _metrics(validator.metrics, dataset)
+
+
+def _metrics(found: Any, dataset: Dataset) -> Metrics:
+    """What a validator found of the task's own predictions: masks, key points or rotated boxes before boxes."""
+    if dataset.task == "classify":
+        return Metrics(
+            map50=round(float(found.top5), DECIMALS),
+            map50_95=round(float(found.top1), DECIMALS),
+            precision=None,
+            recall=None,
+        )
+    box = getattr(found, MEASURED.get(dataset.task, "box"))
     return Metrics(
         map50=round(float(box.map50), DECIMALS),
         map50_95=round(float(box.map), DECIMALS),

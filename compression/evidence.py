@@ -17,8 +17,9 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss
 
 from compression.calibration import Calibration
-from compression.channels import is_depthwise
-from compression.trace import Convolution, convolutions
+from compression.channels import channels_in, channels_out, is_depthwise
+from compression.kinds import task_of
+from compression.trace import Weighted, convolutions
 
 # Images of one pass; a training step of the same machine takes more.
 BATCH = 8
@@ -49,7 +50,7 @@ def moments(model: DetectionModel, calibration: Calibration, device: torch.devic
         device: where to compute.
     """
     twin = _differentiable(model, device)
-    read: dict[str, Convolution] = {name: conv for name, conv in convolutions(twin) if not is_depthwise(conv)}
+    read: dict[str, Weighted] = {name: conv for name, conv in convolutions(twin) if not is_depthwise(conv)}
     read |= {name: each for name, each in twin.named_modules() if isinstance(each, nn.ConvTranspose2d)}
     sums = {name: _Sums(conv) for name, conv in read.items()}
     with _watched(twin, sums):
@@ -86,15 +87,15 @@ def mean_gradients(
 class _Sums:
     """Sums over positions and images from which the moments of one convolution follow."""
 
-    def __init__(self, conv: Convolution) -> None:
-        wide, narrow = conv.in_channels, conv.out_channels
+    def __init__(self, conv: Weighted) -> None:
+        wide, narrow = channels_in(conv), channels_out(conv)
         self.n_inputs = self.n_outputs = 0
         self.inputs, self.products = torch.zeros(wide).double(), torch.zeros(wide, wide).double()
         self.outputs, self.squares = torch.zeros(narrow).double(), torch.zeros(narrow).double()
         self.gradients = torch.zeros(narrow).double()
 
     def see(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Add a batch: inputs [B, channels in, H, W], outputs [B, channels out, H, W]."""
+        """Add a batch: inputs [B, channels in, H, W], outputs [B, channels out, H, W]; of a linear layer no H, W."""
         x = inputs.detach().transpose(0, 1).flatten(1)
         y = outputs.detach().transpose(0, 1).flatten(1)
         self.n_inputs, self.n_outputs = self.n_inputs + x.shape[1], self.n_outputs + y.shape[1]
@@ -105,7 +106,7 @@ class _Sums:
 
     def see_gradient(self, gradient: Tensor) -> None:
         """Add a batch's gradients by the outputs, [B, channels out, H, W]."""
-        self.gradients += (gradient**2).sum(dim=(0, 2, 3)).double().cpu()
+        self.gradients += (gradient**2).transpose(0, 1).flatten(1).sum(dim=1).double().cpu()
 
     def moments(self, n_images: int) -> Moments:
         mean_in, mean_out = self.inputs / self.n_inputs, self.outputs / self.n_outputs
@@ -118,8 +119,8 @@ class _Sums:
 
 @contextmanager
 def _watched(model: nn.Module, sums: dict[str, _Sums]) -> Iterator[None]:
-    def hook(seen: _Sums) -> Callable[[Convolution, tuple[Tensor], Tensor], None]:
-        def note(_conv: Convolution, inputs: tuple[Tensor], output: Tensor) -> None:
+    def hook(seen: _Sums) -> Callable[[Weighted, tuple[Tensor], Tensor], None]:
+        def note(_conv: Weighted, inputs: tuple[Tensor], output: Tensor) -> None:
             seen.see(inputs[0], output)
             output.register_hook(seen.see_gradient)
 
@@ -146,7 +147,12 @@ def _differentiable(model: DetectionModel, device: torch.device) -> DetectionMod
 
 
 def _losses(model: DetectionModel, calibration: Calibration, device: torch.device, batch: int) -> Iterator[Tensor]:
-    """The loss of each batch, summed over its images; Ultralytics' losses are means times the number of images."""
+    """The loss of each batch, summed over its images.
+
+    Ultralytics' losses are means times the number of images; that of a classifier is a mean.
+    """
     with torch.enable_grad():
         for start in range(0, len(calibration.samples), batch):
-            yield model.loss(calibration.batch(start, start + batch, device))[0].sum()
+            images = calibration.batch(start, start + batch, device)
+            loss = model.loss(images)[0].sum()
+            yield loss * len(images["img"]) if task_of(model) == "classify" else loss

@@ -14,6 +14,7 @@ from compression.environment import check_device
 from compression.errors import ExportError, SpecError
 from compression.export_formats import FORMATS, QUANTIZE, Format, head_of, obstacle
 from compression.exported import Exported, content_sha256, export_path, size_of
+from compression.kinds import largest_stride
 from compression.spec import FormatName, HeadName, PrecisionName
 
 # INT8 is calibrated on so many training images at most: what NNCF takes by default, and Ultralytics recommends.
@@ -99,6 +100,7 @@ def export_checkpoint(
         size_bytes=size_of(path),
         sha256=content_sha256(path),
         warnings=_warnings(known, precision, without_end_to_end=given != asked),
+        task=detector.task,
     )
 
 
@@ -114,7 +116,7 @@ def _check(format_: str, precision: str, imgsz: int, batch: int) -> None:
 def _check_detector(detector: Detector, imgsz: int) -> None:
     if detector.file is None:
         raise ExportError(f"{detector.label!r} has random weights; give the path of a .pt to export.")
-    stride = int(detector.module.stride.max())
+    stride = largest_stride(detector.module)
     if imgsz % stride:
         # Ultralytics would round up and go on.
         near = -(-imgsz // stride) * stride
@@ -127,7 +129,7 @@ def _export(detector: Detector, known: Format, path: Path, arguments: dict[str, 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as drafts:
         name = path.name.removesuffix(known.suffix)
         # Ultralytics notes the task in a model when it loads it itself.
-        detector.module.task = "detect"
+        detector.module.task = detector.task
         detector.module.pt_path = str(Path(drafts) / f"{name}{_DRAFT_SUFFIX}")
         try:
             made = Path(Exporter(overrides={**arguments, "mode": "export", "verbose": False})(model=detector.module))

@@ -18,6 +18,7 @@ from cache.strict import misfit
 from compression.errors import ExportError
 from compression.export_formats import FORMATS, head_of
 from compression.home import home
+from compression.models import TaskName
 from compression.spec import FormatName, HeadName, PrecisionName
 
 # Raise when what is kept of an export changes its form or meaning: older files are then made again.
@@ -47,6 +48,7 @@ class Exported:
         size_bytes: of all files together.
         sha256: of the file; of a folder see `content_sha256`.
         warnings: what its user must know, a sentence each.
+        task: what it predicts.
     """
 
     format: FormatName
@@ -58,6 +60,7 @@ class Exported:
     size_bytes: int
     sha256: str
     warnings: tuple[str, ...] = ()
+    task: TaskName = "detect"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +236,23 @@ def snippet(exported: Exported, path: str) -> str:
         f"from ultralytics import YOLO\n"
         f"from ultralytics.utils import ASSETS\n"
         f"\n"
-        f'model = YOLO({json.dumps(path)}, task="detect")\n'
-        f'for box in model(ASSETS / "bus.jpg", imgsz={exported.imgsz}{half})[0].boxes:  # or the path of your image\n'
-        f"    print(model.names[int(box.cls)], round(float(box.conf), 3), box.xyxy[0].tolist())\n"
+        f'model = YOLO({json.dumps(path)}, task="{exported.task}")\n'
+        f"{_use(exported.task, half, exported.imgsz)}\n"
     )
+
+
+def _use(task: TaskName, half: str, imgsz: int) -> str:
+    """What prints the results of a model on a photograph."""
+    run = f'model(ASSETS / "bus.jpg", imgsz={imgsz}{half})[0]'
+    hint = "  # or the path of your image"
+    if task == "detect":
+        show = "print(model.names[int(box.cls)], round(float(box.conf), 3), box.xyxy[0].tolist())"
+        return f"for box in {run}.boxes:{hint}\n    {show}"
+    kind = {"segment": "masks.xy", "pose": "keypoints.xy", "obb": "obb.xyxyxyxy", "classify": "probs.top5"}[task]
+    found = f"found.{kind}"
+    shown = f"[model.names[index] for index in {found}]" if task == "classify" else found
+    # Without objects in the image there are no masks.
+    return f"found = {run}{hint}\nprint({f'found.masks and {shown}' if task == 'segment' else shown})"
 
 
 def describe_parity(parity: Parity) -> str:

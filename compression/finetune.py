@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,17 +17,19 @@ from typing import Any
 
 import pandas as pd
 import torch
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.engine.trainer import BaseTrainer
 
 from cache.record import EpochRow, Progress
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset
 from compression.detector import read_checkpoint
 from compression.failures import Failure, TrainingError, failure_of, noted_failure, plain_error, plain_errors
+from compression.models import TaskName
 from compression.shared_run import add_state_sender
 from compression.spec import RecipeName, RunSpec
+from compression.tasks import TASKS
 from compression.telling import Tell
-from compression.trainer import FineTuneTrainer
+from compression.trainer import TRAINERS
 from compression.training_state import (
     ATTEMPT,
     Attempt,
@@ -96,39 +98,39 @@ class ProgressTeller:
     batches: int = 0
     first_epoch: int = 0
 
-    def on_train_start(self, trainer: DetectionTrainer) -> None:
+    def on_train_start(self, trainer: BaseTrainer) -> None:
         """Start the clock that the expected time is computed from."""
         self.started, self.first_epoch = time.monotonic(), trainer.start_epoch
 
-    def on_train_epoch_start(self, trainer: DetectionTrainer) -> None:
+    def on_train_epoch_start(self, trainer: BaseTrainer) -> None:
         """Count the batches of this epoch."""
         self.batches = 0
 
-    def on_train_batch_end(self, trainer: DetectionTrainer) -> None:
+    def on_train_batch_end(self, trainer: BaseTrainer) -> None:
         """Tell how far the epoch is."""
         self.batches += 1
         if time.monotonic() - self.last_told >= TELL_EVERY:
             self._tell(trainer, trainer.epoch, self.batches / len(trainer.train_loader))
 
-    def on_fit_epoch_end(self, trainer: DetectionTrainer) -> None:
+    def on_fit_epoch_end(self, trainer: BaseTrainer) -> None:
         """Tell the epoch's losses and its validation result."""
         # Ultralytics has just logged it.
-        finished = read_curve(trainer.csv)[-1] if trainer.csv.is_file() else None
+        finished = read_curve(trainer.csv, trainer.args.task)[-1] if trainer.csv.is_file() else None
         self._tell(trainer, min(trainer.epoch + 1, trainer.epochs), 0.0, finished)
 
-    def _tell(self, trainer: DetectionTrainer, epoch: int, part: float, finished: EpochRow | None = None) -> None:
+    def _tell(self, trainer: BaseTrainer, epoch: int, part: float, finished: EpochRow | None = None) -> None:
         self.last_told = time.monotonic()
         done = epoch - self.first_epoch + part
         elapsed = self.last_told - self.started
-        metrics = trainer.metrics or {}
+        metrics, (main, second, *_) = trainer.metrics or {}, TASKS[trainer.args.task].results
         self.tell(
             Progress(
                 stage=self.stage,
                 epoch=epoch,
                 epochs=trainer.epochs,
                 eta_seconds=elapsed / done * (trainer.epochs - self.first_epoch - done) if done > 0 else None,
-                map50=_metric(metrics, "mAP50") if epoch else None,
-                map50_95=_metric(metrics, "mAP50-95") if epoch else None,
+                map50=float(metrics[second]) if epoch else None,
+                map50_95=float(metrics[main]) if epoch else None,
                 finished=finished,
             )
         )
@@ -190,12 +192,12 @@ def fine_tune(
                 places = {"data": str(dataset.yaml_file), "device": spec.device or None}
                 failure = _train(overrides | places | distillation, dataset, folder, tell, stage)
     assert kept.state is not None
-    return _result(kept.state, folder)
+    return _result(kept.state, folder, dataset.task)
 
 
 def _train(overrides: dict[str, Any], dataset: Dataset, folder: Path, tell: Tell, stage: str) -> Failure | None:
     """Train to the end, or to a failure after which another attempt may help."""
-    trainer = FineTuneTrainer(overrides=overrides)
+    trainer = TRAINERS[dataset.task](overrides=overrides)
     add_teller(trainer, tell, stage)
     add_state_sender(trainer, folder.parent)
     noted_failure(folder)
@@ -260,10 +262,9 @@ def _fingerprint(overrides: dict[str, Any], start: Path) -> str:
     return fingerprint({name: value for name, value in overrides.items() if name not in _PLACES}, module)
 
 
-def _result(state: TrainingState, folder: Path) -> Training:
-    return Training(
-        best=folder / "weights" / state.best, curve=read_curve(io.StringIO(state.results)), warnings=state.warnings
-    )
+def _result(state: TrainingState, folder: Path, task: TaskName) -> Training:
+    curve = read_curve(io.StringIO(state.results), task)
+    return Training(best=folder / "weights" / state.best, curve=curve, warnings=state.warnings)
 
 
 @contextmanager
@@ -287,7 +288,7 @@ def _distillation(teacher: Path | None, spec: RunSpec, folder: Path) -> Iterator
         copy.unlink(missing_ok=True)
 
 
-def add_teller(trainer: DetectionTrainer, tell: Tell, stage: str) -> None:
+def add_teller(trainer: BaseTrainer, tell: Tell, stage: str) -> None:
     """Let a trainer tell its progress.
 
     Args:
@@ -319,8 +320,9 @@ def _overrides(start: Path, dataset: Dataset, spec: RunSpec, folder: Path) -> di
     }
 
 
-def read_curve(results: Path | io.StringIO) -> tuple[EpochRow, ...]:
-    """The epochs that Ultralytics logged in a results.csv."""
+def read_curve(results: Path | io.StringIO, task: TaskName = "detect") -> tuple[EpochRow, ...]:
+    """The epochs that Ultralytics logged in a results.csv, with the accuracies of the task."""
+    main, second, precision, recall = TASKS[task].results
     table = pd.read_csv(results).rename(columns=str.strip)
     curve, clock = [], 0.0
     for values in table.to_dict("records"):
@@ -329,17 +331,13 @@ def read_curve(results: Path | io.StringIO) -> tuple[EpochRow, ...]:
         curve.append(
             EpochRow(
                 epoch=int(row["epoch"]),
-                map50=_metric(row, "mAP50"),
-                map50_95=_metric(row, "mAP50-95"),
-                precision=_metric(row, "precision"),
-                recall=_metric(row, "recall"),
+                map50=row[second],
+                map50_95=row[main],
+                precision=row[precision] if precision else None,
+                recall=row[recall] if recall else None,
                 losses={name: value for name, value in row.items() if name.startswith(("train/", "val/"))},
                 lr=row["lr/pg0"],
                 seconds=round(clock - started, 3),
             )
         )
     return tuple(curve)
-
-
-def _metric(metrics: Mapping[str, float], name: str) -> float:
-    return float(metrics[f"metrics/{name}(B)"])

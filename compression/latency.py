@@ -29,7 +29,9 @@ from compression.errors import ModelError, TrimboardError
 from compression.exported import size_of
 from compression.home import home
 from compression.jobs.local import python_process
+from compression.kinds import largest_stride
 from compression.levels import ORIGINAL
+from compression.models import TaskName
 from compression.stored import KEY, checkpoint_of, find_checkpoint, original_of
 from compression.telling import Tell
 from compression.timing import TIMED_PASSES, ratio_of, take_turns
@@ -52,6 +54,7 @@ class Timed:
         stride: the image size is a multiple of it, pixels.
         has_e2e_head: whether it predicts end to end.
         record: the result that it belongs to; None where nothing is known of it.
+        task: what it predicts.
     """
 
     checkpoint: Path
@@ -62,6 +65,7 @@ class Timed:
     stride: int
     has_e2e_head: bool
     record: RunRecord | None
+    task: TaskName = "detect"
 
 
 def opened(model: str) -> Timed:
@@ -101,9 +105,10 @@ def timed_of(file: Path, record: RunRecord | None) -> Timed:
         model=record.model if record else detector.label,
         level=record.level if record else None,
         imgsz=record.imgsz if record else _training_size(detector),
-        stride=int(detector.module.stride.max()),
+        stride=largest_stride(detector.module),
         has_e2e_head=detector.has_e2e_head,
         record=record,
+        task=detector.task,
     )
 
 

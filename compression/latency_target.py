@@ -25,6 +25,7 @@ from compression.backends import Bench, Setting, bench_here, why_not_here
 from compression.checkpoint import write_checkpoint
 from compression.errors import SpecError, TargetError
 from compression.exported import exports_folder
+from compression.kinds import largest_stride
 from compression.latency import Timed, latency_spec, measure
 from compression.latency_model import LatencyModel
 from compression.layer_times import layer_times_spec, structure_of, time_and_store
@@ -192,7 +193,7 @@ class Timetable:
             model=self.label,
             level=None,
             imgsz=self.imgsz,
-            stride=int(self.module.stride.max()),
+            stride=largest_stride(self.module),
             has_e2e_head=self.head == "e2e",
             record=None,
         )

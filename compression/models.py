@@ -7,10 +7,13 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
 from compression.home import home
+
+TaskName = Literal["detect", "segment", "pose", "obb", "classify"]
 
 SCALES = "nsmlx"
 # Family -> its scales, "" for a family of one size.
@@ -34,11 +37,21 @@ FAMILIES = {
     "yolov8-ghost-p2": SCALES,
     "yolov8-ghost-p6": SCALES,
     "yolov5-p6": SCALES,
+    **{f"{base}-{task}": SCALES for task in ("seg", "pose", "obb", "cls") for base in ("yolo26", "yolo11", "yolov8")},
+    **{f"yolo12-{task}": SCALES for task in ("seg", "pose", "obb", "cls")},
+    "yolov9-seg": "ce",
+    "yolov8-seg-p6": SCALES,
+    "yolov8-pose-p6": SCALES,
 }
+# How names of architectures tell their task.
+_TASKS: dict[str, TaskName] = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
 # Families whose every scale has a file of its own, which all others share.
-FILES_OF_THEIR_OWN = ("yolov10", "yolov9")
+FILES_OF_THEIR_OWN = ("yolov10", "yolov9", "yolov9-seg")
 # Families that Ultralytics offers no trained weights of.
-UNTRAINED = ("yolov6", *(family for family in FAMILIES if re.search("-p2|-ghost|yolo26-p6|yolov8-p6", family)))
+UNTRAINED = (
+    "yolov6",
+    *(family for family in FAMILIES if re.search("-p2|-ghost|yolo26-p6|yolov8-.*p6|yolo12-", family)),
+)
 
 
 def _names(family: str) -> tuple[str, ...]:
@@ -65,6 +78,18 @@ class KnownModel:
     params: int | None
     gflops: float | None
     source: str
+
+
+def is_offered(name: str) -> bool:
+    """Whether Ultralytics offers trained weights of a catalog model."""
+    # The largest of a family without others.
+    return CATALOG[name] not in UNTRAINED or name == "yolov8x-pose-p6"
+
+
+def task_of_name(name: str) -> TaskName:
+    """The task of a model of the catalog, by its name."""
+    task = re.search("-(seg|pose|obb|cls)", name)
+    return _TASKS[task[1]] if task else "detect"
 
 
 def known_models() -> list[KnownModel]:
@@ -125,7 +150,7 @@ def _described(name: str, family: str) -> KnownModel:
     scale = name.removeprefix(family.partition("-")[0]).partition("-")[0]
     said = re.search(rf"^\s*{scale}: .*summary: .*?([\d,]+) parameters, .*?([\d.]+) GFLOPs", text, re.M | re.I)
     weights = weights_file(name)
-    trained = "Ultralytics downloads it" if family not in UNTRAINED else "no trained weights; from scratch only"
+    trained = "Ultralytics downloads it" if is_offered(name) else "no trained weights; from scratch only"
     return KnownModel(
         name=name,
         params=int(said[1].replace(",", "")) if said else None,

@@ -1,4 +1,8 @@
-"""Whether an exported file detects what its checkpoint detects: both run on the same images."""
+"""Whether an exported file detects what its checkpoint detects: both run on the same images.
+
+Boxes, scores and classes are compared, key points and corners of rotated boxes like edges of boxes, and of a classifier
+its first class with its score. Masks are not compared: they follow from numbers beside those of the boxes.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from pathlib import Path
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from ultralytics.data.utils import check_det_dataset
-from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset, check_det_dataset
+from ultralytics.engine.results import Results
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ASSETS
 from ultralytics.utils.metrics import box_iou
@@ -22,6 +26,8 @@ from compression.detector import read_checkpoint
 from compression.errors import ExportError
 from compression.export_formats import FORMATS
 from compression.exported import Exported, Parity
+from compression.kinds import KINDS, task_of
+from compression.models import TaskName
 from compression.shapes import draw_dataset
 
 # Enough for some hundred detections on most data sets, and few enough for a minute or two of a large model on a CPU.
@@ -60,12 +66,15 @@ def measure_parity(
     device = device.split(",")[0] or ("0" if exported.precision in known.on_gpu else "cpu")
     module, _ = read_checkpoint(checkpoint)
     with _images(dataset, n_images) as (images, description):
-        reference = _detect(module, images, exported, device)
+        task = task_of(module)
+        reference = _detect(module, images, exported, device, task)
         try:
-            found = _detect(exported.path, images, exported, device)
+            found = _detect(exported.path, images, exported, device, task)
         except Exception as error:  # each runtime has errors of its own
             reason = str(error).split("\n", 1)[0].rstrip(".")
             raise ExportError(f"{exported.path.name!r} was made, but cannot be run: {reason}.") from error
+    # Their places follow from the boxes, their shapes from numbers that are not looked at.
+    description += " (boxes, not masks)" if task == "segment" else ""
     return compare(reference, found, images=description)
 
 
@@ -73,12 +82,12 @@ def compare(checkpoint: Sequence[Tensor], exported: Sequence[Tensor], *, images:
     """Compare the detections of two models on the same images.
 
     Args:
-        checkpoint: of each image [N, 6]: box xyxy in pixels, score, class.
+        checkpoint: of each image [N, 6 + further]: box xyxy in pixels, score, class, further places in pixels.
         exported: likewise.
         images: what the images are, for the reader.
     """
     pairs = [_matched(ours, theirs) for ours, theirs in zip(checkpoint, exported, strict=True)]
-    boxes = torch.cat([(ours[:, :4] - theirs[:, :4]).abs().amax(1) for ours, theirs in pairs] or [torch.zeros(0)])
+    boxes = torch.cat([(_places(ours) - _places(theirs)).abs().amax(1) for ours, theirs in pairs] or [torch.zeros(0)])
     scores = torch.cat([(ours[:, 4] - theirs[:, 4]).abs() for ours, theirs in pairs] or [torch.zeros(0)])
     equal = (boxes <= BOX_TOLERANCE_PX) & (scores <= SCORE_TOLERANCE)
     return Parity(
@@ -91,6 +100,11 @@ def compare(checkpoint: Sequence[Tensor], exported: Sequence[Tensor], *, images:
         max_box_px=float(boxes.max()) if len(boxes) else None,
         max_score=float(scores.max()) if len(scores) else None,
     )
+
+
+def _places(rows: Tensor) -> Tensor:
+    """All that is measured in pixels."""
+    return torch.cat([rows[:, :4], rows[:, 6:]], 1)
 
 
 def _matched(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +121,8 @@ def _matched(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
 def _images(dataset: Dataset | None, n_images: int) -> Iterator[tuple[list[str], str]]:
     """Images to look at, and what they are; what is drawn for it is gone afterwards."""
     if dataset is not None:
-        yield _spread(_validation_images(dataset.yaml_file), n_images), f"validation images of {dataset.name}"
+        found = _class_images(dataset) if dataset.task == "classify" else _validation_images(dataset.yaml_file)
+        yield _spread(found, n_images), f"validation images of {dataset.name}"
         return
     with tempfile.TemporaryDirectory() as folder:
         drawn = _validation_images(draw_dataset(Path(folder) / SHAPES, {"train": 0, "val": n_images}))
@@ -120,20 +135,27 @@ def _validation_images(yaml_file: Path) -> list[str]:
     return [pair.image for pair in image_pairs(yaml_file, "val", places if isinstance(places, list) else [places])]
 
 
+def _class_images(dataset: Dataset) -> list[str]:
+    files = Path(check_cls_dataset(dataset.yaml_file, split="val")["val"]).rglob("*.*")
+    return sorted(str(file) for file in files if file.suffix[1:].lower() in IMG_FORMATS)
+
+
 def _spread(images: list[str], n_images: int) -> list[str]:
     """So many of them at equal distances; all where there are fewer."""
     n_chosen = min(n_images, len(images))
     return [images[index * len(images) // n_chosen] for index in range(n_chosen)]
 
 
-def _detect(model: DetectionModel | Path, images: list[str], exported: Exported, device: str) -> list[Tensor]:
-    """The detections on each image, [N, 6]: box xyxy in pixels of the image, score, class."""
+def _detect(
+    model: DetectionModel | Path, images: list[str], exported: Exported, device: str, task: TaskName
+) -> list[Tensor]:
+    """What is found on each image, see `compare`."""
     is_file = isinstance(model, Path)
     # Of the other formats each tells by itself that it wants images in half precision.
     half = is_file and (exported.format, exported.precision) == ("torchscript", "fp16")
-    predictor = DetectionPredictor(
+    predictor = KINDS[task].predictor(
         overrides={
-            "task": "detect",
+            "task": task,
             "mode": "predict",
             "imgsz": exported.imgsz,
             "conf": CONFIDENCE,
@@ -150,5 +172,18 @@ def _detect(model: DetectionModel | Path, images: list[str], exported: Exported,
     found: list[Tensor] = []
     for start in range(0, len(images), exported.batch):
         results = predictor(source=images[start : start + exported.batch])
-        found += [result.boxes.data.detach().float().cpu() for result in results]
+        found += [_rows(result).detach().float().cpu() for result in results]
     return found
+
+
+def _rows(result: Results) -> Tensor:
+    """What was found on an image, see `compare`."""
+    if result.probs is not None:
+        whole = torch.tensor([0.0, 0.0, 1.0, 1.0])
+        return torch.cat([whole, result.probs.top1conf.cpu()[None], torch.tensor([float(result.probs.top1)])])[None]
+    if result.obb is not None:
+        boxes = result.obb
+        return torch.cat([boxes.xyxy, boxes.conf[:, None], boxes.cls[:, None], boxes.xyxyxyxy.flatten(1)], 1)
+    if result.keypoints is not None:
+        return torch.cat([result.boxes.data, result.keypoints.xy.flatten(1)], 1)
+    return result.boxes.data

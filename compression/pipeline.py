@@ -24,10 +24,12 @@ from compression.dataset import Dataset, open_dataset
 from compression.detector import (
     Detector,
     file_sha256,
+    is_architecture,
     n_channels,
     needs_training,
     open_detector,
     read_checkpoint,
+    task_asked_for,
     with_classes,
 )
 from compression.environment import check_device, commit, describe_environment, lanes
@@ -181,10 +183,11 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     resolve_target(request.level, request.target)
     check_device(request.device)
     tell(Progress(stage="dataset"))
-    whole = open_dataset(request.data)
+    opened = None if is_architecture(request.model) else open_detector(request.model)
+    whole = open_dataset(request.data, opened.task if opened else task_asked_for(request.model))
     kept = parse_subset(request.classes, whole.names)
     dataset = class_subset(whole, kept) if kept else whole
-    detector = open_detector(request.model, nc=dataset.nc, seed=request.seed)
+    detector = opened or open_detector(request.model, nc=dataset.nc, kpt_shape=dataset.kpt_shape, seed=request.seed)
     if (channels := n_channels(detector.module)) != 3:
         raise ModelError(
             f"{detector.label!r} takes images of {channels} channels and {dataset.name!r} has colour images of 3; "
@@ -215,6 +218,7 @@ def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple
         target=resolve_target(request.level, request.target),
         classes=kept,
         head=detector.choose_head(request.head),
+        task=detector.task,
         recipe=request.recipe,
         steps=request.steps,
         epochs=request.epochs,
@@ -283,7 +287,7 @@ class _Run:
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered(), plain_errors(self.dataset, run_folder(self.asked.key)):
-            if needs_training(detector, self.dataset.nc):
+            if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape):
                 detector = self._train_original(detector)
             record = self._measure_original(detector)
             if self.asked.level != ORIGINAL:
@@ -292,7 +296,7 @@ class _Run:
 
     def find(self, detector: Detector) -> RunRecord | None:
         """The stored result."""
-        if needs_training(detector, self.dataset.nc):
+        if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape):
             checkpoint = self._trained_checkpoint()
             if checkpoint is None:
                 return None
@@ -367,7 +371,7 @@ class _Run:
                 )
             if stored is None:
                 fetch_run(folder)
-                module = with_classes(detector, self.dataset.names)
+                module = with_classes(detector, self.dataset.names, self.dataset.kpt_shape)
                 module.names = dict(self.dataset.names)
                 start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
                 write_checkpoint(module, start, {})

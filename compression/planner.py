@@ -22,9 +22,11 @@ from ultralytics.nn.tasks import DetectionModel
 from cache.record import Costs, LayerRow, TimeKept
 from compression.allocation import ALLOCATIONS, Units
 from compression.calibration import Calibration
+from compression.channels import channels_out
 from compression.costs import CostModel, Numbers
 from compression.criteria import CRITERIA, Subject, strongest_channels
 from compression.errors import ModelError, TargetError
+from compression.kinds import largest_stride
 from compression.latency_model import LatencyModel
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, Target
 from compression.trace import ChannelGroup, Trace, trace
@@ -115,7 +117,7 @@ class Planner:
         original: DetectionModel | None = None,
         align: int = DEFAULT_ALIGN,
     ) -> None:
-        stride = int(model.stride.max())
+        stride = largest_stride(model)
         if imgsz < stride or imgsz % stride:
             nearest = max(round(imgsz / stride), 1) * stride
             raise ModelError(f"Image size {imgsz} is no multiple of this model's stride {stride}; use {nearest}.")
@@ -238,7 +240,7 @@ class Planner:
         widths = []
         for unit in self._members:
             name = self.trace.groups[unit[0]].name
-            more = other.get_submodule(name).out_channels - self._model.get_submodule(name).out_channels
+            more = channels_out(other.get_submodule(name)) - channels_out(self._model.get_submodule(name))
             # How often that layer gives each of the unit's channels.
             places = sum(
                 len(member.positions)

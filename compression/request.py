@@ -22,6 +22,7 @@ from compression.spec import (
     RecipeName,
     RunSpec,
     Target,
+    default_imgsz,
 )
 
 
@@ -142,7 +143,7 @@ class RunRequest:
 
     def command(self) -> str:
         """The same as a user types it, without what is so by default."""
-        by_default = set(RunRequest(model=self.model, data="").arguments())
+        by_default = set(RunRequest(model=self.model, data="", imgsz=default_imgsz(self.model)).arguments())
         if self.target and self.target.latency:
             # Where steps of channels are not named, they are what the backend likes.
             by_default.discard(f"--align={self.method.align}")

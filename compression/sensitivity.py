@@ -74,6 +74,11 @@ def measure_sensitivity(
     """
     if n_images < 1:
         raise SpecError(f"{n_images} images are not possible; give a whole number from 1 up.")
+    if dataset.task != "detect":
+        raise ModelError(
+            f"The sensitivity of layers is measured of detectors only, and {dataset.name!r} is a data set to "
+            f"{dataset.task}; leave it out, or give a detector and its data set."
+        )
     check_device(device)
     spec = SensitivitySpec(
         weights_sha256=subject.sha256,

@@ -23,7 +23,7 @@ from cache.engine import StoreError
 from compression.jobs.local import Process, python_process
 
 if TYPE_CHECKING:
-    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.engine.trainer import BaseTrainer
 
 # Folder of the states of a run's first training, below the run's; further ones have a number behind it.
 TRAINING_FOLDER = "training"
@@ -50,7 +50,7 @@ class StateSender:
         self._run_folder = run_folder
         self._process: Process | None = None
 
-    def on_model_save(self, trainer: DetectionTrainer) -> None:
+    def on_model_save(self, trainer: BaseTrainer) -> None:
         """Tell the sending process that there is something new."""
         if self._process is None:
             self._process = python_process(
@@ -62,7 +62,7 @@ class StateSender:
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
 
-    def on_train_end(self, trainer: DetectionTrainer) -> None:
+    def on_train_end(self, trainer: BaseTrainer) -> None:
         """Wait until nothing is on its way, since the files are removed once the run is over."""
         if self._process is not None:
             with suppress(BrokenPipeError):
@@ -111,7 +111,7 @@ def send(run_folder: Path, sent: dict[str, _Stamp]) -> None:
         place.remove(_place_of(run_folder, name))
 
 
-def add_state_sender(trainer: DetectionTrainer, run_folder: Path) -> None:
+def add_state_sender(trainer: BaseTrainer, run_folder: Path) -> None:
     """Let a trainer's states be sent, where there is a shared place.
 
     Raises:

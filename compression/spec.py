@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
-from compression.models import model_label
+from compression.models import TaskName, model_label, task_of_name
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
 SPEC_VERSION = 1
@@ -20,8 +20,8 @@ RecipeName = Literal["standard", "plain", "cosine", "distill"]
 CriterionName = Literal["l1", "l2", "bn_scale", "lamp", "taylor", "fisher", "obs", "random"]
 AllocationName = Literal["uniform", "global", "isomorphic", "budget"]
 BackendName = Literal["torch", "onnx", "openvino", "tensorrt", "cuda"]
-RecoveryName = Literal["none", "batchnorm", "least_squares"]
 HeadName = Literal["e2e", "nms"]
+RecoveryName = Literal["none", "batchnorm", "least_squares"]
 FormatName = Literal["onnx", "openvino", "tensorrt", "torchscript", "ncnn", "coreml", "tflite"]
 PrecisionName = Literal["fp32", "fp16", "int8"]
 
@@ -38,6 +38,7 @@ _ADDED_FIELDS: dict[str, Any] = {
     "steps": 1,
     "align": DEFAULT_ALIGN,
     "classes": (),
+    "task": "detect",
 }
 
 # The least that a custom target may keep of the GFLOPs or parameters.
@@ -49,6 +50,8 @@ DEFAULT_BATCH = 16
 DEFAULT_PATIENCE = 100
 DEFAULT_SEED = 0
 DEFAULT_IMGSZ = 640
+# That of its classifiers, models/yolo/classify/train.py.
+DEFAULT_CLASSIFIER_IMGSZ = 224
 DEFAULT_RECIPE: RecipeName = "cosine"
 # "A few hundred": criteria and recovery gain little from more, and need as much more time and memory.
 DEFAULT_CALIBRATION_IMAGES = 256
@@ -138,6 +141,7 @@ _CHOICES = {
     "allocation": AllocationName,
     "recovery": RecoveryName,
     "head": HeadName,
+    "task": TaskName,
 }
 _LEAST = {"epochs": 0, "patience": 1, "imgsz": 32, "batch": 1, "seed": 0, "calibration_images": 0, "steps": 1}
 
@@ -209,7 +213,8 @@ class RunSpec:
         imgsz: side of the square input, pixels.
         batch: images a step.
         seed: of the fine-tuning and, for a .yaml, of the initial weights.
-        head: the predictions that are measured: end-to-end, or one-to-many followed by NMS.
+        head: the predictions that are measured: end-to-end, or one-to-many followed by NMS; a classifier has no choice.
+        task: what the model predicts, which decides what its accuracies are.
         device: Ultralytics' device string ("cpu", "0", "0,1", "" to choose); not part of the key.
         data_source: what the user typed for the data set; not part of the key.
     """
@@ -234,6 +239,7 @@ class RunSpec:
     imgsz: int = DEFAULT_IMGSZ
     batch: int = DEFAULT_BATCH
     seed: int = DEFAULT_SEED
+    task: TaskName = "detect"
     device: str = ""
     data_source: str = ""
 
@@ -289,6 +295,11 @@ class RunSpec:
         # Two paths to the same weights are the same model.
         decisive["model"] = None if self.weights_sha256 else model_label(self.model)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def default_imgsz(model: str) -> int:
+    """The image size where nobody asks for another: Ultralytics' own of the task that the model's name tells."""
+    return DEFAULT_CLASSIFIER_IMGSZ if task_of_name(model_label(model)) == "classify" else DEFAULT_IMGSZ
 
 
 def parse_recipe(name: str) -> RecipeName:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from compression.channels import Indices
 from compression.evidence import Moments
-from compression.trace import ChannelGroup, Convolution
+from compression.trace import ChannelGroup, Weighted
 
 Numbers = NDArray[np.float64]
 
@@ -95,12 +95,13 @@ def elimination_prices(group: ChannelGroup, model: nn.Module, moments: Mapping[s
 def _readers(group: ChannelGroup, model: nn.Module, moments: Mapping[str, Moments]) -> Iterator[_Reader]:
     for member in group.members:
         conv = model.get_submodule(member.layer)
-        if member.side == "in" and isinstance(conv, Convolution):
+        # What the loss alone reads is in no forward pass.
+        if member.side == "in" and isinstance(conv, Weighted) and member.layer in moments:
             seen = moments[member.layer]
-            # [in, out, kh, kw], as a transposed convolution has them.
+            # [in, out, kh x kw], as a transposed convolution has them; a linear layer has one weight a pair.
             by_input = conv.weight if isinstance(conv, nn.ConvTranspose2d) else conv.weight.transpose(0, 1)
-            kernels = by_input.detach().double()[member.positions]
-            importance = _importance(seen)[:, None, None]
+            kernels = by_input.detach().double()[member.positions].reshape(len(member.positions), by_input.shape[1], -1)
+            importance = _importance(seen)[:, None]
             kernels = (kernels * importance.sqrt()).flatten(1)
             yield _Reader(
                 channels=member.channels,

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.blocks import is_own, known_block
-from compression.channels import Indices, Side, is_depthwise
+from compression.channels import Indices, Side, channels_out, is_depthwise
 from compression.errors import ModelError
 from compression.planner import PruningPlan
-from compression.trace import TRACE_IMGSZ, Convolution, Trace
+from compression.trace import TRACE_IMGSZ, Convolution, Trace, Weighted
 
 # How far sums of another order may differ, as a part of the largest output.
 CHECK_TOLERANCE = 1e-3
@@ -89,7 +89,7 @@ def _silenced(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) 
 
 @torch.no_grad()
 def _silence_(layer: nn.Module, side: Side, positions: list[int]) -> None:
-    # Kernels are [out, in, H, W], those of a transposed convolution [in, out, H, W].
+    # Kernels are [out, in, H, W], those of a transposed convolution [in, out, H, W], a linear layer's [out, in].
     second = (side == "in") != isinstance(layer, nn.ConvTranspose2d)
     weight = layer.weight
     assert isinstance(weight, Tensor)
@@ -112,9 +112,9 @@ def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
     image = torch.rand(1, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
     own = sorted({type(module).__name__ for module in silenced.modules() if is_own(type(module))})
     said = f"what compression.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
-    theirs = _raw_outputs(silenced, image)
+    theirs = raw_outputs(silenced, image)
     try:
-        ours = _raw_outputs(pruned, image)
+        ours = raw_outputs(pruned, image)
     except Exception as error:  # whatever the shapes that do not fit run into
         raise ModelError(f"The narrower model does not run ({' '.join(str(error).split())}): {said}.") from error
     if not all(
@@ -124,9 +124,19 @@ def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
         raise ModelError(f"The narrower model does not give what the original gives without those channels: {said}.")
 
 
-def _raw_outputs(model: DetectionModel, image: Tensor) -> list[Tensor]:
+@torch.no_grad()
+def raw_outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """What each head gives before it is decoded: boxes and scores, masks, key points or angles; scores of a classifier.
+
+    Args:
+        model: a detector of any task; not modified.
+        image: float32 [B, 3, H, W].
+    """
     raw = copy.deepcopy(model).eval()(image)[1]
-    return [head[part] for head in ([raw] if "boxes" in raw else raw.values()) for part in ("boxes", "scores")]
+    if isinstance(raw, Tensor):
+        return [raw]
+    heads = [raw] if "boxes" in raw else raw.values()
+    return [value for head in heads for part, value in head.items() if part != "feats"]
 
 
 def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict[str, Indices]:
@@ -142,9 +152,9 @@ def kept_outputs(model: DetectionModel, trace: Trace, plan: PruningPlan) -> dict
 
 def _kept_outputs(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) -> dict[str, Indices]:
     return {
-        name: np.setdiff1d(np.arange(module.out_channels), sorted(removed.get((name, "out"), ())))
+        name: np.setdiff1d(np.arange(channels_out(module)), sorted(removed.get((name, "out"), ())))
         for name, module in model.named_modules()
-        if isinstance(module, Convolution)
+        if isinstance(module, Weighted)
     }
 
 
@@ -160,6 +170,8 @@ def _positions_to_remove(trace: Trace, kept: Sequence[Indices]) -> dict[tuple[st
 def _remove(layer: nn.Module, side: Side, positions: list[int]) -> None:
     if isinstance(layer, nn.BatchNorm2d):
         tp.prune_batchnorm_out_channels(layer, positions)
+    elif isinstance(layer, nn.Linear):
+        (tp.prune_linear_out_channels if side == "out" else tp.prune_linear_in_channels)(layer, positions)
     elif not isinstance(layer, Convolution):
         raise AssertionError(f"a {type(layer).__name__} has no channels to remove")
     elif isinstance(layer, nn.Conv2d) and is_depthwise(layer):

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import DFL
 from ultralytics.nn.tasks import DetectionModel
 
-from compression.blocks import known_block, unknown_blocks
-from compression.channels import IMAGE, ChannelTracer, Indices, Side, is_depthwise, opaque_forward
+from compression.blocks import known_block, training_only, unknown_blocks
+from compression.channels import IMAGE, ChannelTracer, Indices, Side, channels_out, is_depthwise, opaque_forward
 from compression.errors import ModelError, TrimboardError
 
 # Channel couplings do not depend on the image size. Feature maps grow linearly with it on multiples of the stride (at
@@ -34,6 +34,8 @@ UNEQUAL_PARTS = "split into parts that hold other channels"
 ONLY_CHANNEL = "the only channel of its layer"
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
+# What gives channels of its own.
+Weighted = Convolution | nn.Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Member:
     """One side of one layer that a group's channels run through.
 
     Attributes:
-        layer: name of the convolution or BatchNorm in the model.
+        layer: name of the convolution, linear layer or BatchNorm in the model.
         side: "out" for the channels it gives, "in" for those it takes; a BatchNorm or depthwise convolution has "out".
         positions: channel positions in that layer.
         channels: the group's channel at each position, same length.
@@ -58,7 +60,7 @@ class ChannelGroup:
     """Channels that can only be removed together, wherever they run.
 
     Attributes:
-        name: the convolution that gives them.
+        name: the convolution or linear layer that gives them.
         width: number of channels.
         members: every layer side that they run through.
         locked: why they must stay; None where they may go.
@@ -170,12 +172,15 @@ def trace(model: DetectionModel) -> Trace:
     )
 
 
-def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """A detector's convolutions with their names, but for those in blocks that are not known, and for the one that
-    decodes boxes, whose weights are fixed."""
-    left_out = tuple(f"{name}." for name in unknown_blocks(model))
+def convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
+    """A detector's convolutions, and the linear layer of a classifier, with their names.
+
+    Without those in blocks that are not known, those that only a loss reads, and the one that decodes boxes, whose
+    weights are fixed.
+    """
+    left_out = (*(f"{name}." for name in unknown_blocks(model)), *training_only(model))
     for name, module in model.named_modules():
-        followed = isinstance(module, nn.Conv2d) and not f"{name}.".startswith(left_out)
+        followed = isinstance(module, nn.Conv2d | nn.Linear) and not f"{name}.".startswith(left_out)
         if followed and not isinstance(model.get_submodule(name.rpartition(".")[0]), DFL):
             yield name, module
 
@@ -327,9 +332,9 @@ def _name(members: list[Member], twin: nn.Module) -> str:
     giving = [
         (member, layer)
         for member in members
-        if member.side == "out" and isinstance(layer := twin.get_submodule(member.layer), Convolution)
+        if member.side == "out" and isinstance(layer := twin.get_submodule(member.layer), Weighted)
     ]
-    alone = [member.layer for member, layer in giving if len(member.positions) == layer.out_channels]
+    alone = [member.layer for member, layer in giving if len(member.positions) == channels_out(layer)]
     return [*alone, *(member.layer for member, _ in giving)][0]
 
 
@@ -351,6 +356,8 @@ def _removal(layer: nn.Module, side: Side) -> Any:
         return tp.prune_batchnorm_out_channels
     if isinstance(layer, nn.Conv2d) and is_depthwise(layer):
         return tp.prune_depthwise_conv_out_channels
+    if isinstance(layer, nn.Linear):
+        return tp.prune_linear_out_channels if side == "out" else tp.prune_linear_in_channels
     return tp.prune_conv_out_channels if side == "out" else tp.prune_conv_in_channels
 
 

@@ -13,13 +13,19 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from compression.checkpoint import write_checkpoint
 from compression.detector import file_sha256
 from compression.failures import LossError, note_failure
+from compression.models import TaskName
 from compression.training_state import (
     Attempt,
     TrainingState,
@@ -36,8 +42,11 @@ from compression.training_state import (
 ULTRALYTICS_RETRIES = 3
 
 
-class FineTuneTrainer(DetectionTrainer):
-    """Ultralytics' detection trainer that keeps the module it is given, and its own state after each epoch."""
+class KeepingTrainer(BaseTrainer):
+    """What makes a trainer of Ultralytics keep the module it is given, and a state of its own after each epoch.
+
+    It stands before the trainer of a task in the classes below.
+    """
 
     batch_size: int
 
@@ -244,7 +253,8 @@ class FineTuneTrainer(DetectionTrainer):
             best_fitness=float(self.best_fitness),
             best=self._best,
             best_sha256=self._best_sha256,
-            buffer=list(self.train_loader.dataset.buffer),
+            # Images that the next mosaic is made of; a classifier has none.
+            buffer=list(getattr(self.train_loader.dataset, "buffer", ())),
             results=self.csv.read_text(),
             warnings=self._attempt.warnings,
         )
@@ -260,3 +270,33 @@ def _criterion_after(model: Any, epochs: int) -> Any:
         criterion.updates = epochs - 1
         criterion.update()
     return criterion
+
+
+# Ultralytics pickles the class of a multi-GPU training by its name.
+class FineTuneTrainer(KeepingTrainer, DetectionTrainer):
+    """The trainer of boxes."""
+
+
+class SegmentTrainer(KeepingTrainer, SegmentationTrainer):
+    """The trainer of masks."""
+
+
+class KeypointTrainer(KeepingTrainer, PoseTrainer):
+    """The trainer of key points."""
+
+
+class RotatedTrainer(KeepingTrainer, OBBTrainer):
+    """The trainer of rotated boxes."""
+
+
+class ClassTrainer(KeepingTrainer, ClassificationTrainer):
+    """The trainer of a classifier."""
+
+
+TRAINERS: dict[TaskName, type[KeepingTrainer]] = {
+    "detect": FineTuneTrainer,
+    "segment": SegmentTrainer,
+    "pose": KeypointTrainer,
+    "obb": RotatedTrainer,
+    "classify": ClassTrainer,
+}

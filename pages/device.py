@@ -42,7 +42,7 @@ from pages.parts.device_points import (
 from pages.parts.job_views import show_jobs
 from pages.parts.legend import device_legend_html
 from pages.parts.lost_speed import show_lost_speed
-from pages.parts.outcome import METRIC_LABELS, MetricName
+from pages.parts.outcome import MetricName, metric_key, metric_labels
 from pages.parts.plots import CONFIG
 from pages.parts.results import open_store
 from pages.parts.runs import plain
@@ -187,7 +187,7 @@ def _draw_measured(
     )
     st.header("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        metric = _choose("Accuracy as", METRIC_LABELS, "map50_95", key="metric")
+        metric = _choose("Accuracy as", metric_labels(record.task), "map50_95", key=metric_key(record.task))
         # The ratio first: what else the machine did while one was timed befell level 0 as well.
         cost = _choose("Cost as", COST_LABELS, "ratio", key="cost")
     points = device_points(combinations, cost, metric)

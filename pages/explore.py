@@ -8,6 +8,7 @@ from cache.comparison import published_table
 from cache.record import RunRecord
 from cache.rivals import originals_of
 from compression.levels import LEVELS, ORIGINAL, target_of
+from compression.tasks import TASKS, head_in_words
 from pages.parts import formats, frame
 from pages.parts.access import may_act
 from pages.parts.chooser import choose_series
@@ -18,11 +19,11 @@ from pages.parts.light import draw_command, draw_table
 from pages.parts.measured_times import MeasuredTimes, measured_times
 from pages.parts.methods import planned_by
 from pages.parts.outcome import (
-    HELP,
     Outcome,
     among_seeds,
     cards,
     deployed,
+    metric_help,
     on_test_images,
     on_the_way,
     outcome_of,
@@ -111,7 +112,7 @@ def _draw_cards(outcome: Outcome) -> None:
                     f"original {card.original}",
                     delta_color="off",
                     delta_arrow="off",
-                    help=HELP[card.name],
+                    help=metric_help(card.name, outcome.task),
                     border=True,
                 )
             else:
@@ -123,7 +124,7 @@ def _draw_cards(outcome: Outcome) -> None:
                     delta_color="off" if unchanged else "inverse" if card.lower_is_better else "normal",
                     delta_arrow="off" if unchanged else "auto",
                     delta_description=f"from {card.original}",
-                    help=HELP[card.name],
+                    help=metric_help(card.name, outcome.task),
                     border=True,
                 )
 
@@ -150,10 +151,10 @@ def _draw_accuracies(view: View, record: RunRecord) -> None:
     assert record.level is not None
     way, seeds = on_the_way(record), among_seeds(record.level, [view.series, *view.other_seeds])
     if way:
-        st.markdown(f"**mAP50-95 on the way:** {way}")
+        st.markdown(f"**{TASKS[record.task].main} on the way:** {way}")
     further = [text for text in (seeds, on_test_images(record, view.series.levels.get(ORIGINAL))) if text]
     if further:
-        st.markdown(f"**Also measured, mAP50-95:** {'; '.join(further)}")
+        st.markdown(f"**Also measured, {TASKS[record.task].main}:** {'; '.join(further)}")
 
 
 def _provenance(record: RunRecord) -> str:
@@ -161,7 +162,8 @@ def _provenance(record: RunRecord) -> str:
     gpu = record.environment.get("gpu", "none")
     hardware = gpu if gpu != "none" else record.environment.get("processor")
     where = f" on {hardware}" if hardware else ""
-    return f"Accuracy: {heads[record.head]}, {record.imgsz} px, measured {formats.day(record.created)}{where}."
+    head = head_in_words(record.task, record.head) if record.task == "classify" else heads[record.head]
+    return f"Accuracy: {head}, {record.imgsz} px, measured {formats.day(record.created)}{where}."
 
 
 def _times_of(view: View, record: RunRecord) -> MeasuredTimes:

@@ -97,7 +97,9 @@ def _draw_curves(queue: RunQueue, card: RunCard) -> None:
     if not curve:
         return
     left, right = st.columns(2)
-    left.plotly_chart(draw_accuracy_curve(curve), key=f"accuracy-{card.key[:12]}", config=CONFIG, width="stretch")
+    left.plotly_chart(
+        draw_accuracy_curve(curve, card.task), key=f"accuracy-{card.key[:12]}", config=CONFIG, width="stretch"
+    )
     right.plotly_chart(draw_loss_curve(curve), key=f"loss-{card.key[:12]}", config=CONFIG, width="stretch")
 
 

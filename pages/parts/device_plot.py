@@ -12,10 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from compression.models import TaskName
 from compression.spec import PrecisionName
 from pages.parts.combinations import CostOnDevice
 from pages.parts.device_points import COST_TITLES, DevicePoint
-from pages.parts.outcome import METRIC_LABELS, MetricName
+from pages.parts.outcome import MetricName, metric_labels
 from pages.parts.plots import ACCENT, FAINT, HOVER, NEUTRAL, layout
 
 SYMBOLS: dict[PrecisionName, str] = {"fp32": "circle", "fp16": "square", "int8": "triangle-up"}
@@ -26,6 +27,13 @@ LOG_FROM = 8.0
 AIR = 0.12
 # Labels are so far apart at least, part of the vertical axis; further left than this they stand right of their points.
 LABEL_HEIGHT, LEFT = 0.06, 0.4
+
+
+def _task(points: Sequence[DevicePoint]) -> TaskName:
+    """What the models predict, of which all points of a page are."""
+    accuracy = points[0].combination.accuracy
+    assert accuracy is not None
+    return accuracy.task
 
 
 def draw_device(points: Sequence[DevicePoint], cost: CostOnDevice, metric: MetricName) -> go.Figure:
@@ -44,7 +52,7 @@ def draw_device(points: Sequence[DevicePoint], cost: CostOnDevice, metric: Metri
         dtick="D2" if is_log else None,
     )
     figure.update_yaxes(
-        title=METRIC_LABELS[metric],
+        title=metric_labels(_task(points))[metric],
         range=_padded(np.array([point.y for point in points])),
         showgrid=True,
         zeroline=False,

@@ -9,7 +9,7 @@ from cache.latency import LatencyRecord
 from compression.pareto import pareto_front
 from pages.parts import formats
 from pages.parts.combinations import Combination, CostOnDevice
-from pages.parts.outcome import METRIC_LABELS, MetricName
+from pages.parts.outcome import METRIC_LABELS, MetricName, metric_labels
 
 COST_LABELS: dict[CostOnDevice, str] = {
     "ratio": "Time against level 0",
@@ -87,7 +87,8 @@ def _hover(one: Combination) -> str:
     assert one.latency is not None
     latency, accuracy = one.latency, one.accuracy
     lines = [f"<b>{one.label}</b> ({latency.model})"]
-    lines += [f"{label} {formats.accuracy(getattr(accuracy.metrics, name))}" for name, label in METRIC_LABELS.items()]
+    names = metric_labels(accuracy.task).items()
+    lines += [f"{label} {formats.accuracy(getattr(accuracy.metrics, name))}" for name, label in names]
     lines.append(f"median {latency.median_ms:.2f} ms, 95% of the passes below {latency.p95_ms:.2f} ms")
     if one.has_ratio:
         lines.append(f"time against level 0: {ratio_in_words(latency)}")
@@ -157,7 +158,9 @@ def _described(point: DevicePoint, reference: DevicePoint | None, cost: CostOnDe
     if cost == "size_mb":
         figures.insert(1, formats.size(latency.size_bytes))
     change = formats.change(reference.y, point.y) if reference else None
-    figures.append(f"{METRIC_LABELS[metric]} {formats.accuracy(point.y)}" + (f" ({change})" if change else ""))
+    assert point.combination.accuracy is not None
+    name = metric_labels(point.combination.accuracy.task)[metric]
+    figures.append(f"{name} {formats.accuracy(point.y)}" + (f" ({change})" if change else ""))
     return ", ".join(figures)
 
 

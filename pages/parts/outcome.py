@@ -8,18 +8,22 @@ from typing import Literal
 
 from cache.record import Costs, LayerRow, Metrics, PlanRecord, RunRecord
 from cache.series import Series
+from compression.models import TaskName, task_of_name
+from compression.tasks import TASKS, accuracy_names
 from pages.parts import formats
 
 MetricName = Literal["map50_95", "map50", "precision", "recall"]
 CostName = Literal["gflops", "params"]
 
+COST_LABELS: dict[CostName, str] = {"gflops": "GFLOPs", "params": "Parameters"}
+
+# Of a detector; `metric_labels` has those of every task.
 METRIC_LABELS: dict[MetricName, str] = {
     "map50_95": "mAP50-95",
     "map50": "mAP50",
     "precision": "Precision",
     "recall": "Recall",
 }
-COST_LABELS: dict[CostName, str] = {"gflops": "GFLOPs", "params": "Parameters"}
 
 HELP: dict[MetricName | CostName, str] = {
     "map50_95": "Mean average precision over IoU thresholds 0.5 to 0.95: how well boxes are found and placed. "
@@ -29,6 +33,13 @@ HELP: dict[MetricName | CostName, str] = {
     "recall": "Part of the objects that are found, at the confidence of best F1. 0 to 1, higher is better.",
     "gflops": "Billions of floating-point operations an image (2 x multiply-adds), training graph. Lower is better.",
     "params": "Weights of the training graph, in millions. Lower is better.",
+}
+
+
+CLASS_HELP: dict[MetricName | CostName, str] = {
+    "map50_95": "Part of the images whose class the model ranks first. 0 to 1, higher is better.",
+    "map50": "Part of the images whose class is among the model's first five, which are all where there are no more. "
+    "0 to 1, higher is better.",
 }
 
 
@@ -45,6 +56,7 @@ class Outcome:
         layers: one row a layer; empty if unknown.
         warnings: what the reader of the figures must know, a sentence each.
         record: the measurement, if there is one.
+        task: what the model predicts.
         plan: the plan, where that is all there is.
     """
 
@@ -56,7 +68,26 @@ class Outcome:
     layers: tuple[LayerRow, ...] = ()
     warnings: tuple[str, ...] = ()
     record: RunRecord | None = None
+    task: TaskName = "detect"
     plan: PlanRecord | None = None
+
+
+def metric_labels(task: TaskName) -> dict[MetricName, str]:
+    """The accuracies that a task has, and what they are called, the main one first."""
+    names = accuracy_names(task)
+    return {name: names[name] for name in METRIC_LABELS if name in names}
+
+
+def metric_key(task: TaskName) -> str:
+    """Of the widget that chooses among them: what is chosen of one task is not on offer of another."""
+    return "metric" if task == "detect" else f"metric-{task}"
+
+
+def metric_help(name: MetricName | CostName, task: TaskName) -> str:
+    """What a figure says, for a reader who asks."""
+    if task == "classify" and name in CLASS_HELP:
+        return CLASS_HELP[name]
+    return HELP[name] if task == "detect" else HELP[name].replace("boxes", TASKS[task].predicts)
 
 
 def outcome_of(level: int, series: Series | None, plan: PlanRecord | None) -> Outcome:
@@ -72,11 +103,13 @@ def outcome_of(level: int, series: Series | None, plan: PlanRecord | None) -> Ou
             layers=record.layers,
             warnings=record.warnings,
             record=record,
+            task=record.task,
         )
+    task = series.any_record.task if series else task_of_name(plan.model) if plan else "detect"
     original = series.any_record.metrics_original if series else None
     if plan is None:
         known = series.any_record.costs_original if series else None
-        return Outcome(level=level, costs_original=known, metrics_original=original)
+        return Outcome(level=level, costs_original=known, metrics_original=original, task=task)
     return Outcome(
         level=level,
         costs_original=plan.before,
@@ -84,6 +117,7 @@ def outcome_of(level: int, series: Series | None, plan: PlanRecord | None) -> Ou
         metrics_original=original,
         layers=plan.layers,
         warnings=plan.warnings,
+        task=task,
         plan=plan,
     )
 
@@ -110,8 +144,8 @@ class Card:
 
 
 def cards(outcome: Outcome) -> list[Card]:
-    """The six cards: accuracy, then costs, then the two parts of accuracy."""
-    return [
+    """The six cards: accuracy, then costs, then the two parts of accuracy, which a classifier does not have."""
+    shown = [
         _metric_card("map50_95", outcome),
         _metric_card("map50", outcome),
         _cost_card("gflops", outcome, formats.gflops),
@@ -119,6 +153,7 @@ def cards(outcome: Outcome) -> list[Card]:
         _metric_card("precision", outcome),
         _metric_card("recall", outcome),
     ]
+    return [card for card in shown if card.name in COST_LABELS or card.name in metric_labels(outcome.task)]
 
 
 def _metric_card(name: MetricName, outcome: Outcome) -> Card:
@@ -126,7 +161,7 @@ def _metric_card(name: MetricName, outcome: Outcome) -> Card:
     after = getattr(outcome.metrics, name, None)
     return Card(
         name=name,
-        label=METRIC_LABELS[name],
+        label=metric_labels(outcome.task).get(name, ""),
         value=formats.accuracy(after),
         change=formats.change(before, after),
         original=formats.accuracy(before),
@@ -159,7 +194,7 @@ def deployed(outcome: Outcome) -> str | None:
 
 
 def on_the_way(record: RunRecord) -> str | None:
-    """One line from the original to the result, mAP50-95 after each step; None where only both ends are known.
+    """One line from the original to the result, the main accuracy after each step; None where only both ends are known.
 
     "original 0.530 → cut 0.213 (-59.8%) → recovered, no training yet 0.462 (-12.8%) → fine-tuned 0.531 (+0.2%)"
     """
@@ -181,7 +216,7 @@ def on_the_way(record: RunRecord) -> str | None:
 
 
 def among_seeds(level: int, same_conditions: Sequence[Series]) -> str | None:
-    """mAP50-95 of each seed at a level, "seeds 0, 1, 2: 0.531, 0.528, 0.534"; None where there is only one."""
+    """The main accuracy of each seed at a level, "seeds 0, 1, 2: 0.531, 0.528, 0.534"; None where there is only one."""
     found = {one.seed: one.levels[level].metrics.map50_95 for one in same_conditions if level in one.levels}
     if len(found) < 2:
         return None
@@ -190,7 +225,7 @@ def among_seeds(level: int, same_conditions: Sequence[Series]) -> str | None:
 
 
 def on_test_images(record: RunRecord, original: RunRecord | None) -> str | None:
-    """mAP50-95 on images that chose nothing, "test images 0.509, original 0.511 (-0.4%)"; None if not measured.
+    """The main accuracy on images that chose nothing, "test images 0.509, original 0.511 (-0.4%)"; None if unknown.
 
     Args:
         record: the result.

@@ -15,7 +15,9 @@ import plotly.graph_objects as go
 
 from cache.record import EpochRow
 from compression.lost_time import LostTime
-from pages.parts.outcome import METRIC_LABELS
+from compression.models import TaskName
+from compression.tasks import TASKS
+from pages.parts.outcome import metric_labels
 from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import AxisName, Point, Range, Tradeoff
 
@@ -70,7 +72,11 @@ def draw_tradeoff(data: Tradeoff, shown: Range | None, *, with_marks: bool = Tru
         figure.update_yaxes(range=shown.y)
     figure.update_xaxes(title=_AXIS_TITLES[data.cost], showgrid=True, zeroline=False, fixedrange=True)
     figure.update_yaxes(
-        title=METRIC_LABELS[data.metric], showgrid=True, zeroline=False, fixedrange=True, tickformat=".3~f"
+        title=metric_labels(data.task)[data.metric],
+        showgrid=True,
+        zeroline=False,
+        fixedrange=True,
+        tickformat=".3~f",
     )
     _add_siblings(figure, "Unpruned siblings, measured", data.siblings, dash="dash", symbol="circle")
     _add_siblings(figure, "Unpruned siblings, published", data.siblings_published, dash="dot", symbol="diamond-open")
@@ -278,9 +284,10 @@ def draw_lost_speed(rows: Sequence[LostTime], labels: Sequence[str], hover: Sequ
     return figure
 
 
-def draw_accuracy_curve(curve: Sequence[EpochRow]) -> go.Figure:
-    """mAP50-95 and mAP50 of a training by epoch."""
-    figure = _curves({"mAP50-95": [row.map50_95 for row in curve], "mAP50": [row.map50 for row in curve]}, curve)
+def draw_accuracy_curve(curve: Sequence[EpochRow], task: TaskName = "detect") -> go.Figure:
+    """The main and the second accuracy of a training by epoch, mAP50-95 and mAP50 of a detector."""
+    known = TASKS[task]
+    figure = _curves({known.main: [row.map50_95 for row in curve], known.second: [row.map50 for row in curve]}, curve)
     figure.update_yaxes(title="Accuracy on the validation images", tickformat=".3~f")
     return figure
 

@@ -11,7 +11,8 @@ from cache.record import Progress, RunState, RunStatus
 from cache.series import method_label
 from compression.jobs.local import Job
 from compression.levels import ORIGINAL
-from compression.models import model_label
+from compression.models import TaskName, model_label
+from compression.tasks import TASKS
 from pages.parts import formats
 
 # How a run ends that a user did not end.
@@ -136,12 +137,12 @@ def _running(status: RunStatus, subject: Subject) -> RunView:
     return RunView(
         **_heading_of_status(status, subject),
         state="running",
-        line=progress_line(progress),
+        line=progress_line(progress, status.spec.task),
         fraction=min(progress.epoch / progress.epochs, 1.0) if progress.epochs else None,
     )
 
 
-def progress_line(progress: Progress) -> str:
+def progress_line(progress: Progress, task: TaskName = "detect") -> str:
     """Stage, epoch, time to its end and accuracy so far, as far as they are known."""
     parts = [progress.stage.capitalize()]
     if progress.epochs:
@@ -149,7 +150,7 @@ def progress_line(progress: Progress) -> str:
     if progress.eta_seconds is not None:
         parts.append(f"about {formats.duration(progress.eta_seconds)} left")
     if progress.map50_95 is not None:
-        parts.append(f"mAP50-95 now {formats.accuracy(progress.map50_95)}")
+        parts.append(f"{TASKS[task].main} now {formats.accuracy(progress.map50_95)}")
     return " · ".join(parts)
 
 

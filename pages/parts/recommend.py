@@ -9,6 +9,7 @@ import streamlit as st
 from cache.recommendation import Advice, Budget, BudgetName, Option, advise, options_of
 from cache.timings import Setting
 from compression.levels import LEVELS, ORIGINAL
+from compression.tasks import TASKS
 from pages.parts.runs import plain
 from pages.parts.tradeoff_view import PICKED
 from pages.parts.view import View
@@ -17,7 +18,7 @@ BudgetLabel = Literal["Accuracy lost", "GFLOPs", "Parameters", "File size", "Lat
 
 # What is asked for -> what it is, unit, and the step of its field.
 _BUDGETS: dict[BudgetLabel, tuple[BudgetName, str, float]] = {
-    "Accuracy lost": ("loss", "points of mAP50-95", 0.1),
+    "Accuracy lost": ("loss", "points of {accuracy}", 0.1),
     "GFLOPs": ("gflops", "GFLOPs, training graph", 0.1),
     "Parameters": ("params", "millions, training graph", 0.1),
     "File size": ("size", "MB of the checkpoint", 0.1),
@@ -43,7 +44,7 @@ def show_recommendation(view: View) -> None:
         with asked:
             budget, setting = _choose_budget(view)
         options = _options(view, setting)
-        advice = advise(options, budget, view.rivals.spread)
+        advice = advise(options, budget, view.rivals.spread, TASKS[view.task].main)
         option = advice.option
         level = option.level if option else None
         _begin_at(level)
@@ -88,7 +89,7 @@ def _choose_budget(view: View) -> tuple[Budget, Setting | None]:
         setting = st.selectbox("Timed on", list(view.times), format_func=lambda one: one.label, key="budget-on")
     usual = USUAL_LOSS if name == "loss" else _usual(name, _options(view, setting))
     limit = st.number_input(
-        f"At most, {unit}",
+        f"At most, {unit.format(accuracy=TASKS[view.task].main)}",
         min_value=0.0,
         value=usual,
         step=step,

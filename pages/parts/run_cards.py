@@ -10,7 +10,7 @@ from cache.queue import this_host
 from cache.record import EpochRow, RunState, RunStatus
 from cache.series import cut_in_words, method_label
 from compression.jobs.worker import startable
-from compression.models import model_label
+from compression.models import TaskName, model_label
 from compression.spec import RunSpec
 from pages.parts import formats
 from pages.parts.progress import progress_line
@@ -39,6 +39,7 @@ class RunCard:
         fraction: part of the stage that is done; None where the stage does not tell.
         facts: where it works, what it holds, since when; a few words each.
         resumable: it ended without a result and can be queued again.
+        task: what the model predicts.
     """
 
     key: str
@@ -49,6 +50,7 @@ class RunCard:
     fraction: float | None
     facts: tuple[str, ...]
     resumable: bool
+    task: TaskName = "detect"
 
 
 def cards_of(runs: Sequence[RunStatus], now: datetime) -> list[RunCard]:
@@ -78,6 +80,7 @@ def _card(run: RunStatus, runs: list[RunStatus], now: datetime) -> RunCard:
         fraction=min(progress.epoch / progress.epochs, 1.0) if at_work and progress.epochs else None,
         facts=_facts(run, now) if at_work else (),
         resumable=run.state in RESUMABLE and run.request is not None,
+        task=spec.task,
     )
 
 
@@ -88,7 +91,7 @@ def _how(spec: RunSpec) -> str:
 
 def _line(run: RunStatus, runs: list[RunStatus], now: datetime) -> str:
     if run.state == "running":
-        return progress_line(run.progress)
+        return progress_line(run.progress, run.spec.task)
     if run.state == "queued":
         if run.executor == "ray":
             return "Sent to the cluster, which starts it when a node is free"

@@ -14,9 +14,11 @@ from cache.record import CHECKPOINT, Costs, Metrics, RunRecord
 from cache.series import Series, method_label
 from cache.siblings import Neighbours
 from compression.levels import LEVELS, ORIGINAL
+from compression.models import TaskName
 from compression.pareto import pareto_front
+from compression.tasks import TASKS, head_in_words
 from pages.parts import formats
-from pages.parts.outcome import COST_LABELS, METRIC_LABELS, CostName, MetricName
+from pages.parts.outcome import COST_LABELS, CostName, MetricName, metric_labels
 
 AxisName = CostName | Literal["size", "time"]
 
@@ -84,6 +86,7 @@ class Tradeoff:
 
     cost: AxisName
     metric: MetricName
+    task: TaskName
     measured: tuple[Point, ...] = ()
     levels: tuple[int, ...] = ()
     planned_x: Mapping[int, float] = field(default_factory=dict)
@@ -146,6 +149,7 @@ def tradeoff(
     data = Tradeoff(
         cost=cost,
         metric=metric,
+        task=series.any_record.task if series else "detect",
         measured=tuple(measured.values()),
         levels=tuple(measured),
         planned_x=_planned(planned or {}, measured, axis),
@@ -293,7 +297,8 @@ def in_words(data: Tradeoff) -> str:
     """What the plot shows of the chosen series, for readers who cannot see it."""
     units = {"gflops": "GFLOPs", "params": "million parameters", "size": "MB", "time": "of the original's time"}
     points = [f"{point.text}: {point.y:.3f} at {point.x:.3g} {units[data.cost]}" for point in data.measured]
-    return f"{METRIC_LABELS[data.metric]} by level (0 is the original). {'; '.join(points) or 'Nothing measured'}."
+    name = metric_labels(data.task)[data.metric]
+    return f"{name} by level (0 is the original). {'; '.join(points) or 'Nothing measured'}."
 
 
 def n_points(data: Tradeoff) -> int:
@@ -322,7 +327,8 @@ def _original_point(record: RunRecord, axis: _Axis, metric: MetricName, *, is_ot
     x, y = axis.of_original(record, is_other=is_other), getattr(record.metrics_original, metric)
     if x is None or y is None:
         return None
-    lines = [f"<b>{escape(record.model)}, original</b>", *_figures(record.costs_original, record.metrics_original)]
+    figures = _figures(record.costs_original, record.metrics_original, record.task)
+    lines = [f"<b>{escape(record.model)}, original</b>", *figures]
     return Point(x=x, y=y, text="0", hover="<br>".join(lines))
 
 
@@ -389,12 +395,12 @@ def _hover(record: RunRecord) -> str:
 
 def lines_of(record: RunRecord) -> list[str]:
     """Everything about a point, its name first."""
-    lines = [f"{record.model}, {_step(record)}", *_figures(record.costs, record.metrics)]
+    lines = [f"{record.model}, {_step(record)}", *_figures(record.costs, record.metrics, record.task)]
     lines.append(_conditions_line(record))
     if record.level != ORIGINAL:
         lines += _changes(record)
     if record.metrics_test is not None:
-        lines.append(f"on test images: mAP50-95 {formats.accuracy(record.metrics_test.map50_95)}")
+        lines.append(f"on test images: {TASKS[record.task].main} {formats.accuracy(record.metrics_test.map50_95)}")
     if record.source:
         lines.append(f"source: {record.source}")
     return lines
@@ -403,9 +409,9 @@ def lines_of(record: RunRecord) -> list[str]:
 def _untrained_hover(record: RunRecord) -> str:
     assert record.metrics_recovered is not None
     lines = [f"<b>{escape(record.model)}, {_step(record)}</b> after recovery, before any training"]
-    lines += [*_figures(record.costs, record.metrics_recovered), _conditions_line(record)]
+    lines += [*_figures(record.costs, record.metrics_recovered, record.task), _conditions_line(record)]
     change = formats.change(record.metrics_original.map50_95, record.metrics_recovered.map50_95)
-    return "<br>".join([*lines, *([f"against the original: mAP50-95 {change}"] if change else [])])
+    return "<br>".join([*lines, *([f"against the original: {TASKS[record.task].main} {change}"] if change else [])])
 
 
 def _step(record: RunRecord) -> str:
@@ -415,8 +421,9 @@ def _step(record: RunRecord) -> str:
     return "original" if record.level == ORIGINAL else f"level {record.level}"
 
 
-def _figures(costs: Costs, metrics: Metrics) -> list[str]:
-    lines = [f"{METRIC_LABELS[name]} {formats.accuracy(getattr(metrics, name))}" for name in METRIC_LABELS]
+def _figures(costs: Costs, metrics: Metrics, task: TaskName) -> list[str]:
+    names = metric_labels(task).items()
+    lines = [f"{label} {formats.accuracy(getattr(metrics, name))}" for name, label in names]
     lines.append(f"{COST_LABELS['gflops']} {formats.gflops(costs.gflops)} (deployed {_known(costs.gflops_deployed)})")
     deployed = "unknown" if costs.params_deployed is None else formats.params(costs.params_deployed)
     lines.append(f"{COST_LABELS['params']} {formats.params(costs.params)} (deployed {deployed})")
@@ -428,7 +435,7 @@ def _known(value: float | None) -> str:
 
 
 def _conditions_line(record: RunRecord) -> str:
-    parts = [f"{record.imgsz} px", f"{record.head} head"]
+    parts = [f"{record.imgsz} px", head_in_words(record.task, record.head)]
     if record.spec is not None and record.level != ORIGINAL:
         parts += [method_label(record.spec), f"{record.spec.epochs} epochs", f"seed {record.spec.seed}"]
     parts += [f"{name} {value}" for name, value in record.published_training.items()]
@@ -439,6 +446,6 @@ def _changes(record: RunRecord) -> list[str]:
     accuracy = formats.change(record.metrics_original.map50_95, record.metrics.map50_95)
     gflops = formats.change(record.costs_original.gflops, record.costs.gflops)
     params = formats.change(record.costs_original.params, record.costs.params)
-    changes = [("mAP50-95", accuracy), ("GFLOPs", gflops), ("parameters", params)]
+    changes = [(TASKS[record.task].main, accuracy), ("GFLOPs", gflops), ("parameters", params)]
     written = [f"{name} {change}" for name, change in changes if change is not None]
     return [f"against the original: {', '.join(written)}"] if written else []

@@ -10,9 +10,10 @@ import streamlit as st
 
 from cache.series import Series, series_of
 from cache.timings import Setting
+from compression.models import TaskName
 from pages.parts.legend import legend_html
 from pages.parts.measured_times import ratios_of
-from pages.parts.outcome import METRIC_LABELS, MetricName
+from pages.parts.outcome import MetricName, metric_key, metric_labels
 from pages.parts.plots import CONFIG, OTHERS, draw_tradeoff, mark_in_tradeoff
 from pages.parts.results import heads_on
 from pages.parts.runs import plain
@@ -37,7 +38,7 @@ def show_tradeoff(view: View, level: int) -> None:
     """Draw the section."""
     st.header("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        metric, cost = _choose_metric(), _choose_cost(view)
+        metric, cost = _choose_metric(view.task), _choose_cost(view)
         setting = _choose_setting(view) if cost == "time" else None
         overlaid = _choose_overlays(view)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
@@ -141,17 +142,18 @@ def _notes(view: View, data: Tradeoff) -> list[str]:
     return notes
 
 
-def _choose_metric() -> MetricName:
-    by_label = {label: name for name, label in METRIC_LABELS.items()}
+def _choose_metric(task: TaskName) -> MetricName:
+    labels = metric_labels(task)
+    by_label = {label: name for name, label in labels.items()}
     label = st.segmented_control(
         "Accuracy as",
         list(by_label),
-        default=METRIC_LABELS["map50_95"],
+        default=labels["map50_95"],
         required=True,
-        key="metric",
+        key=metric_key(task),
         bind="query-params",
     )
-    return by_label[label or METRIC_LABELS["map50_95"]]
+    return by_label[label or labels["map50_95"]]
 
 
 def _choose_cost(view: View) -> AxisName:

@@ -18,6 +18,8 @@ from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.brought import find_brought
 from compression.errors import DatasetError
 from compression.levels import LEVELS
+from compression.models import TaskName, task_of_name
+from compression.spec import DEFAULT_IMGSZ, default_imgsz
 from pages.parts.choices import architecture_of
 from pages.parts.chooser import Chosen
 from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of, whole_name
@@ -88,6 +90,11 @@ class View:
     drawn: dict[object, Any] = field(default_factory=dict, compare=False)
 
     @property
+    def task(self) -> TaskName:
+        """What the model is for."""
+        return self.series.any_record.task if self.series else task_of_name(self.architecture)
+
+    @property
     def unmeasured(self) -> list[int]:
         """Levels without a result in this series."""
         return _unmeasured(self.series)
@@ -112,7 +119,7 @@ def view_of(store: Store, chosen: Chosen, given_path: str) -> View:
     rivals = rivals_among(chosen.on_same_data)
     compared = [*mine, *(record for record in rivals if record.model != model)]
     neighbours = neighbours_of(architecture, series, rivals)
-    imgsz = image_size(data, series, neighbours, own.imgsz if own else 0)
+    imgsz = image_size(data, series, neighbours, own.imgsz if own else _usual_size(model))
     # A page that is drawn again and again waits for no download.
     here = partial(store.artifact_path, fetch=False)
     question, options, problem = None, None, ""
@@ -175,6 +182,12 @@ def _others_measured(chosen: Chosen) -> tuple[tuple[str, str], ...]:
     pairs = {(one.model, one.data) for one in chosen.known if one.provenance == "measured" and one.level is not None}
     pairs -= {(chosen.model, chosen.data)}
     return tuple(sorted(pairs, key=lambda pair: (pair[1] != chosen.data, pair[0] != chosen.model, pair)))
+
+
+def _usual_size(model: str) -> int:
+    """Of a classifier that of Ultralytics, pixels; 0 where the data set decides."""
+    size = default_imgsz(model)
+    return 0 if size == DEFAULT_IMGSZ else size
 
 
 def _unmeasured(series: Series | None) -> list[int]:

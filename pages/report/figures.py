@@ -108,12 +108,12 @@ def layer_plot(findings: Findings) -> Plot | None:
     )
 
 
-def curve_plots(levels: Sequence[Level]) -> list[Plot]:
+def curve_plots(levels: Sequence[Level], accuracy_name: str) -> list[Plot]:
     """Accuracy and loss by epoch of all that was trained, of the first seed of each."""
     trained = [(level, record) for level in levels for record in level.records[:1] if record.curve]
     if not trained:
         return []
-    accuracy = _curves(trained, lambda row: row.map50_95, "mAP50-95")
+    accuracy = _curves(trained, lambda row: row.map50_95, accuracy_name)
     loss = _curves(trained, lambda row: losses_of(row, "val"), "Loss")
     several = any(len(level.records) > 1 for level, _ in trained)
     caption = f"On the validation images{', of the first seed of each level' if several else ''}."

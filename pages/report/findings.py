@@ -15,6 +15,7 @@ from cache.siblings import Neighbours, neighbours_of, rivals_among
 from cache.timings import Times
 from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.errors import SpecError
+from compression.models import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,11 @@ class Findings:
     times: Times
     sensitivity: SensitivityRecord | None
     other_conditions: tuple[str, ...]
+
+    @property
+    def task(self) -> TaskName:
+        """What the models are for."""
+        return self.series.any_record.task
 
     @property
     def series(self) -> Series:

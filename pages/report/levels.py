@@ -12,9 +12,11 @@ from cache.siblings import is_uncut
 from cache.spread import half_interval
 from cache.verdict import Verdict
 from compression.levels import LEVELS, ORIGINAL
+from compression.models import TaskName
+from compression.tasks import TASKS
 from pages.parts import formats
 from pages.parts.measured_times import measured_times
-from pages.parts.outcome import METRIC_LABELS, MetricName
+from pages.parts.outcome import MetricName, metric_labels
 from pages.report.findings import Findings
 
 NOT_MEASURED = formats.NOT_MEASURED
@@ -120,19 +122,20 @@ def _measured(name: str, level: int | None, records: Sequence[RunRecord], verdic
     )
 
 
-def comparison_cells(level: Level, original: Level) -> list[Cell]:
+def comparison_cells(level: Level, original: Level, task: TaskName) -> list[Cell]:
     """Accuracy, then costs of both graphs; of what was not measured the first says so."""
     if level.costs is None:
-        return [Cell(label=METRIC_LABELS["map50_95"], value=NOT_MEASURED)]
-    return [*(_accuracy_cell(name, level, original) for name in METRIC_LABELS), *_cost_cells(level, original)]
+        return [Cell(label=TASKS[task].main, value=NOT_MEASURED)]
+    accuracies = (_accuracy_cell(name, label, level, original) for name, label in metric_labels(task).items())
+    return [*accuracies, *_cost_cells(level, original)]
 
 
-def _accuracy_cell(name: MetricName, level: Level, original: Level) -> Cell:
+def _accuracy_cell(name: MetricName, label: str, level: Level, original: Level) -> Cell:
     value, before = level.accuracy(name), original.accuracy(name)
     half = half_interval(level.accuracies(name)) if name == "map50_95" else None
     change = "" if level is original else formats.change(before, value) or ""
     return Cell(
-        label=METRIC_LABELS[name],
+        label=label,
         value=formats.accuracy(value),
         change=change,
         better=_better(change, lower_is_better=False),
@@ -166,7 +169,7 @@ def sibling_cells(record: RunRecord) -> list[Cell]:
     missing = f"not {record.provenance}"
     return [
         replace(cell, value=missing) if cell.value in (NOT_MEASURED, formats.UNKNOWN) else cell
-        for cell in comparison_cells(own, own)
+        for cell in comparison_cells(own, own, record.task)
     ]
 
 
@@ -234,7 +237,7 @@ def time_note(levels: Sequence[Level], findings: Findings) -> str:
     return next(filter(None, notes), "")
 
 
-def lead(levels: Sequence[Level]) -> str:
+def lead(levels: Sequence[Level], task: TaskName) -> str:
     """One sentence on the deepest level, or custom target, that was measured."""
     original = levels[0]
     cut = [level for level in levels if level.records and level.level != ORIGINAL and not is_uncut(level.records[0])]
@@ -251,7 +254,7 @@ def lead(levels: Sequence[Level]) -> str:
 
     name = deepest.name if deepest.level else f"The cut to {deepest.name}"
     parts = [
-        with_change(f"mAP50-95 {formats.accuracy(accuracy)}", original.accuracy("map50_95"), accuracy),
+        with_change(f"{TASKS[task].main} {formats.accuracy(accuracy)}", original.accuracy("map50_95"), accuracy),
         with_change(f"{formats.gflops(gflops)} GFLOPs", old_gflops, gflops),
         with_change(f"{formats.params(params)} parameters", old_params, params),
     ]

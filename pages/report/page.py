@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from cache.comparison import published_table
 from cache.record import RunRecord
 from cache.verdict import Verdict
+from compression.tasks import TASKS
 from pages.parts import formats
 from pages.parts.methods import made_by
 from pages.report import TEMPLATE
@@ -60,18 +61,19 @@ def report_html(findings: Findings, *, made: datetime) -> bytes:
             made=made,
             trimboard=_version(),
             facts=_facts(findings),
-            lead=lead(levels),
+            lead=lead(levels, findings.task),
+            accuracy=TASKS[findings.task].main,
             how=made_by(findings.series.any_record).rpartition(", seed")[0],
             original=levels[0],
             levels=levels,
-            comparison={level.name: comparison_cells(level, levels[0]) for level in levels},
+            comparison={level.name: comparison_cells(level, levels[0], findings.task) for level in levels},
             steps={level.name: steps_cells(level) for level in levels if _has_steps(level)},
             times={level.name: rows for level in levels if (rows := time_cells(level, findings))},
             time_note=time_note(levels, findings),
             classes=_classes(levels),
             tradeoffs=tradeoff_plots(findings),
             layers=layer_plot(findings),
-            curves=curve_plots(levels),
+            curves=curve_plots(levels, TASKS[findings.task].main),
             siblings=_siblings(findings.neighbours.siblings),
             siblings_published=_siblings(findings.neighbours.siblings_published),
             published=[(_published_name(record), record, _rows(record)) for record in findings.neighbours.published],

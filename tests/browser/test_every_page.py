@@ -78,7 +78,7 @@ def save_times(store: Store) -> None:
     for level, weights, ratio in ((0, reference, 1.0), (5, levels[5].checkpoint_sha256, 0.7)):
         record = levels[level]
         assert record.spec is not None
-        model = {"weights_sha256": weights, "imgsz": record.imgsz, "head": record.head}
+        model: dict[str, Any] = {"weights_sha256": weights, "imgsz": record.imgsz, "head": record.head}
         data_fingerprint = record.spec.data_fingerprint
         store.save_accuracy(factories.accuracy(level=level, data_fingerprint=data_fingerprint, **model))
         store.save_latency(factories.latency(10 * ratio, level=level, ratio=ratio, reference_sha256=reference, **model))

@@ -83,6 +83,7 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "patience_epochs": 10,
         "duration_s": 6.2,
         "architecture": "yolo26n",
+        "task": "detect",
         "weights_sha256": "a" * 64,
         "data_fingerprint": "b" * 64,
         "device": "cpu",

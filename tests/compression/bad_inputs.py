@@ -20,12 +20,9 @@ import yaml
 from PIL import Image
 from torch import nn
 from ultralytics.nn.tasks import (
-    ClassificationModel,
     DetectionModel,
-    OBBModel,
-    PoseModel,
     RTDETRDetectionModel,
-    SegmentationModel,
+    SemanticSegmentationModel,
     WorldModel,
     YOLOEModel,
 )
@@ -170,7 +167,7 @@ def of_task(task: type[DetectionModel], config: str) -> Any:
 LOADED_MODEL = ("plan", f"{HERE}/model.pt", "--level", "1")
 SAVED_AGAIN = "save it again with Ultralytics' YOLO(...).save()"
 NO_CHECKPOINT = "cannot be loaded: it is damaged, no Ultralytics checkpoint, or holds code or classes"
-OTHER_TASK = "only YOLO detectors can be pruned"
+OTHER_TASK = "only YOLO that detect, segment, classify, or find poses or rotated boxes can be pruned"
 
 
 def bad_models() -> Iterator[BadInput]:
@@ -215,24 +212,9 @@ def bad_models() -> Iterator[BadInput]:
             OTHER_TASK,
         ),
         "YOLO-NAS": (foreign_class, NO_CHECKPOINT, SAVED_AGAIN),
-        "segmentation": (
-            torch_file(lambda here: of_task(SegmentationModel, "yolov8n-seg.yaml")),
-            "holds a model of class SegmentationModel",
-            OTHER_TASK,
-        ),
-        "pose": (
-            torch_file(lambda here: of_task(PoseModel, "yolov8n-pose.yaml")),
-            "holds a model of class PoseModel",
-            OTHER_TASK,
-        ),
-        "rotated boxes": (
-            torch_file(lambda here: of_task(OBBModel, "yolov8n-obb.yaml")),
-            "holds a model of class OBBModel",
-            OTHER_TASK,
-        ),
-        "classification": (
-            torch_file(lambda here: of_task(ClassificationModel, "yolov8n-cls.yaml")),
-            "holds a model of class ClassificationModel",
+        "semantic segmentation": (
+            torch_file(lambda here: of_task(SemanticSegmentationModel, "yolo26n-sem.yaml")),
+            "holds a model of class SemanticSegmentationModel",
             OTHER_TASK,
         ),
         "YOLO-World": (
@@ -350,8 +332,8 @@ def bad_architectures() -> Iterator[BadInput]:
         ),
         (
             "head of another task",
-            architecture(head=[[[-1], 1, "Segment", ["nc", 32, 64]]]),
-            "ends in Segment",
+            architecture(head=[[[-1], 1, "Depth", [16]]]),
+            "ends in Depth",
             OTHER_TASK,
         ),
         ("no head", architecture(head=[[-1, 1, "Conv", [8, 1, 1]]]), "ends in Conv", OTHER_TASK),

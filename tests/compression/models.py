@@ -14,7 +14,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from compression.levels import target_of
 from compression.planner import Planner, PruningPlan
 from compression.spec import Target
-from compression.surgery import apply_plan
+from compression.surgery import apply_plan, raw_outputs
 
 FAMILIES = ("yolo26n", "yolo11n", "yolov8n")
 IMGSZ = 64
@@ -74,11 +74,10 @@ def build(*blocks: list[Any], head: list[Any] = DETECT, **keys: Any) -> Detectio
 
 @torch.no_grad()
 def outputs(model: DetectionModel, imgsz: int = IMGSZ) -> list[Tensor]:
-    """Raw boxes and class scores of every head, on the same random image each time."""
+    """What every head gives before it is decoded, on the same random image each time."""
     n_channels = model.yaml.get("channels", 3)
     image = torch.rand(1, n_channels, imgsz, imgsz, generator=torch.Generator().manual_seed(1))
-    raw = model(image)[1]
-    return [head[part] for head in ([raw] if "boxes" in raw else raw.values()) for part in ("boxes", "scores")]
+    return raw_outputs(model, image)
 
 
 def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:

@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cache.record import Costs
+from compression.blocks import training_only
 from compression.costs import CostModel
 from compression.models import known_models
 from compression.planner import Planner, PruningPlan
@@ -24,11 +26,17 @@ sizes = pytest.mark.parametrize("imgsz", [64, 160])
 
 
 def counted(model: DetectionModel, imgsz: int) -> tuple[float, int]:
-    """GFLOPs and parameters of the training graph, counted in a forward pass."""
+    """GFLOPs and parameters of the training graph, counted in a forward pass; without operations for the loss alone."""
     meta = copy.deepcopy(model).to("meta").train()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         meta(torch.empty(1, 3, imgsz, imgsz, device="meta"))
-    return counter.get_total_flops() / 1e9, n_params(model)
+    by_module = counter.get_flop_counts()
+    for_loss = sum(
+        sum(by_module[f"{type(model).__name__}.{name}"].values())
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and f"{name}.".startswith(training_only(model))
+    )
+    return (counter.get_total_flops() - for_loss) / 1e9, n_params(model)
 
 
 def counted_deployed(model: DetectionModel, imgsz: int) -> tuple[float, int]:

@@ -18,13 +18,21 @@ import torch
 import yaml
 from torch import nn
 from ultralytics.nn.modules import SPPF
-from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import downloads
 
 from compression.checkpoint import write_checkpoint
 from compression.detector import file_sha256, n_channels, needs_training, open_detector, with_classes
 from compression.errors import ModelError
-from compression.models import CATALOG, catalog_name, known_models, model_label, n_blocks_of, weights_file
+from compression.models import (
+    CATALOG,
+    catalog_name,
+    known_models,
+    model_label,
+    n_blocks_of,
+    task_of_name,
+    weights_file,
+)
 from tests.compression.models import LEVEL_5, build, equal, original, outputs, pruned
 
 
@@ -195,15 +203,7 @@ def unknown_contents() -> dict[str, tuple[Callable[[], Any], str]]:
         "text": (lambda: {"model": "yolo26n"}, no_model),
         "list": (lambda: [1, 2], DAMAGED),
         "tensor": (lambda: torch.zeros(3), DAMAGED),
-        "other module": (lambda: {"model": nn.Linear(2, 2)}, "holds a model of class Linear, not a DetectionModel"),
-        "segmentation": (
-            lambda: {"model": SegmentationModel("yolov8n-seg.yaml", verbose=False)},
-            "holds a model of class SegmentationModel, not a DetectionModel; only YOLO detectors can be pruned",
-        ),
-        "classification": (
-            lambda: {"model": ClassificationModel("yolov8n-cls.yaml", verbose=False)},
-            "holds a model of class ClassificationModel, not a DetectionModel; only YOLO detectors can be pruned",
-        ),
+        "other module": (lambda: {"model": nn.Linear(2, 2)}, "holds a model of class Linear; only YOLO"),
         "fused": (
             lambda: {"model": copy.deepcopy(original("yolov8n")).fuse(verbose=False)},
             "is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()",
@@ -384,7 +384,7 @@ def test_yaml_that_is_no_detector(content: str, says: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "model", ["yolo99n.yaml", "yolov8n-seg.yaml", "/nowhere/yolo26n.yaml", "https://example.org/yolo26n.yaml", ".yaml"]
+    "model", ["yolo99n.yaml", "yolov8n-sem.yaml", "/nowhere/yolo26n.yaml", "https://example.org/yolo26n.yaml", ".yaml"]
 )
 def test_unknown_architecture(model: str, requests: list[str]) -> None:
     assert fault(model) == (
@@ -400,7 +400,7 @@ def test_unknown_architecture(model: str, requests: list[str]) -> None:
     "model",
     [
         "yolo99n.pt",
-        "yolo26n-seg.pt",
+        "yolo26n-sem.pt",
         "yolo26",
         "YOLO26N.pt",
         "/nowhere/yolo26n.pt",
@@ -494,7 +494,8 @@ def test_labels(model: str, label: str) -> None:
 
 
 def test_catalog() -> None:
-    assert len(CATALOG) == 84
+    assert len(CATALOG) == 84 + 92
+    assert len([name for name in CATALOG if task_of_name(name) == "detect"]) == 84
     known = {model.name: model for model in known_models()}
     assert list(known) == list(CATALOG)
     assert (known["yolo26s"].params, known["yolo26s"].gflops) == (10_009_784, 22.8)

@@ -1,4 +1,4 @@
-"""Every family of Ultralytics' detectors: planned, cut, counted, saved, and loaded by plain Ultralytics."""
+"""Every family of Ultralytics' detectors, and every head of other tasks: planned, cut, counted, saved, and loaded by plain Ultralytics."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from compression.checkpoint import write_checkpoint
 from compression.costs import CostModel
+from compression.kinds import KINDS
 from compression.levels import target_of
-from compression.models import CATALOG, FAMILIES
+from compression.models import CATALOG, FAMILIES, task_of_name
 from compression.planner import TOLERANCE, Planner, PruningPlan
 from compression.surgery import apply_plan, without_channels
 from tests.compression.models import equal, outputs, randomised, thin
@@ -36,7 +37,12 @@ NARROW = (
     *("yolo12l", "yolov10x", "yolov9m", "yolov9c", "yolov9e"),
     *("yolov3", "yolov3-tiny", "yolov3-spp"),
 )
-NAMES = (*WHOLE, *NARROW)
+# Every head of the other tasks, and every family that has it.
+TASKED = (
+    *("yolo26n-seg", "yolo26n-pose", "yolo26n-obb", "yolo26n-cls", "yolov8n-seg", "yolov8n-cls"),
+    *("yolo11n-pose", "yolo12n-obb"),
+)
+NAMES = (*WHOLE, *NARROW, *TASKED)
 
 # Of every class of blocks what keeps all its channels, besides the outputs of the head.
 LOCKED = {
@@ -61,7 +67,8 @@ def case(name: str) -> Case:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = yaml_model_load(f"{name}.yaml")
-        model = randomised(DetectionModel(thin(config) if name in NARROW else config, verbose=False))
+        kind = KINDS[task_of_name(name)]
+        model = randomised(kind.model(thin(config) if name in NARROW else config, verbose=False))
     model.args = dict(DEFAULT_CFG_DICT)
     planner = Planner(model, imgsz(name))
     plans = {level: planner.plan(target_of(level)) for level in LEVELS}
@@ -78,7 +85,11 @@ def imgsz(name: str) -> int:
 
 
 def test_every_family_is_here() -> None:
-    assert {CATALOG[name] for name in NAMES} == set(FAMILIES)
+    detectors = {family for family in FAMILIES if task_of_name(family) == "detect"}
+    assert {CATALOG[name] for name in (*WHOLE, *NARROW)} == detectors
+    assert {type(case(name).model.model[-1]) for name in TASKED} == {
+        head for task, kind in KINDS.items() if task != "detect" for head in kind.heads
+    }
 
 
 @names
@@ -176,10 +187,17 @@ for file in sorted(Path(sys.argv[1]).glob("*.pt")):
     model = YOLO(str(file))
     with torch.no_grad():
         raw = model.model.float().eval()(image)[1]
-    heads = [raw] if "boxes" in raw else raw.values()
-    torch.save([head[part] for head in heads for part in ("boxes", "scores")], file.with_suffix(".out"))
+    if isinstance(raw, torch.Tensor):
+        torch.save([raw], file.with_suffix(".out"))
+    else:
+        heads = [raw] if "boxes" in raw else raw.values()
+        values = [value for head in heads for part, value in head.items() if part != "feats"]
+        torch.save(values, file.with_suffix(".out"))
     (found,) = model.predict((image[0] * 255).byte().permute(1, 2, 0).numpy(), imgsz=64, verbose=False, conf=1e-6)
-    assert len(found.boxes) > 0
+    boxes = found.boxes if found.obb is None else found.obb
+    assert found.probs is not None if model.task == "classify" else len(boxes) > 0
+    assert (found.masks is not None) == (model.task == "segment")
+    assert (found.keypoints is not None) == (model.task == "pose")
 assert not {"compression", "cache", "torch_pruning"} & set(sys.modules)
 """
     done = subprocess.run(

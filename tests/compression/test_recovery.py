@@ -20,7 +20,7 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
 
 from compression import recovery
-from compression.channels import Indices, is_depthwise
+from compression.channels import Indices, channels_out, is_depthwise
 from compression.checkpoint import write_checkpoint
 from compression.planner import Planner
 from compression.recovery import RIDGE, recover, reestimate_batchnorm
@@ -100,7 +100,7 @@ def without_three(model: Any) -> Any:
 @torch.no_grad()
 def recovered_small(model: Any) -> Any:
     """`without_three(model)` after recovery."""
-    kept: dict[str, Indices] = {name: np.arange(conv.out_channels) for name, conv in convolutions(model)}
+    kept: dict[str, Indices] = {name: np.arange(channels_out(conv)) for name, conv in convolutions(model)}
     result, n_images = recover(model, without_three(model), {**kept, "0": KEPT}, images(), seed=0, device=CPU)
     assert n_images == N_IMAGES
     return result
@@ -273,7 +273,7 @@ def test_outputs_of_every_head_are_nearer(name: str) -> None:
 @families
 def test_a_model_of_which_nothing_went_stays_as_it_is(name: str) -> None:
     model = lively(name)
-    everything = {layer: np.arange(conv.out_channels) for layer, conv in convolutions(model)}
+    everything = {layer: np.arange(channels_out(conv)) for layer, conv in convolutions(model)}
     same, _ = recover(model, copy.deepcopy(model), everything, images(), seed=0, device=CPU)
     for ours, theirs in zip(outputs(same), outputs(model), strict=True):
         assert error(ours, theirs) < 1e-3

@@ -28,7 +28,7 @@ def test_seeds_are_averaged_with_their_interval() -> None:
     records = [*factories.series((0, 1)), _with_accuracy(3, 0, 0.60), _with_accuracy(3, 1, 0.62)]
     levels = levels_of(_findings(records))
     assert [level.name for level in levels] == ["Original", *(f"Level {number}" for number in range(1, 6))]
-    cells = {cell.label: cell for cell in comparison_cells(levels[3], levels[0])}
+    cells = {cell.label: cell for cell in comparison_cells(levels[3], levels[0], "detect")}
     # 0.61 +- 12.706 * 0.01414 / sqrt(2); the original has 0.72.
     assert (cells["mAP50-95"].value, cells["mAP50-95"].note, cells["mAP50-95"].change) == ("0.610", "± 0.127", "-15.3%")
     assert (levels[3].seeds, levels[1].seeds, levels[0].seeds) == ("mean of seeds 0, 1", "seed 0", "seed 0")
@@ -40,7 +40,7 @@ def test_seeds_are_averaged_with_their_interval() -> None:
 
 def test_what_was_not_measured_says_so() -> None:
     levels = levels_of(_findings(factories.series((0, 2))))
-    assert [cell.value for cell in comparison_cells(levels[1], levels[0])] == ["not measured"]
+    assert [cell.value for cell in comparison_cells(levels[1], levels[0], "detect")] == ["not measured"]
     assert [cell.value for cell in steps_cells(levels[2])][:2] == ["not measured", "not measured"]
     assert time_cells(levels[2], _findings(factories.series((0, 2)))) == []
 
@@ -52,13 +52,15 @@ def test_custom_targets_follow_the_levels_and_the_reference_comes_first() -> Non
         custom.append(replace(factories.record(5, spec=spec), level=None))
     levels = levels_of(_findings([*factories.series((0,)), *custom]))
     assert [level.name for level in levels[6:]] == ["Original, fine-tuned alike", "40% of the GFLOPs"]
-    assert lead(levels).startswith("The cut to 40% of the GFLOPs has mAP50-95 0.620 (-13.9%) at 1.19 GFLOPs (-22.0%)")
+    assert lead(levels, "detect").startswith(
+        "The cut to 40% of the GFLOPs has mAP50-95 0.620 (-13.9%) at 1.19 GFLOPs (-22.0%)"
+    )
 
 
 def test_an_original_that_was_not_measured_is_known_from_what_was_cut() -> None:
     levels = levels_of(_findings(factories.series((5,))))
-    assert comparison_cells(levels[0], levels[0])[0].value == "0.720"
-    assert lead(levels).startswith("Level 5 has mAP50-95 0.620 (-13.9%)")
+    assert comparison_cells(levels[0], levels[0], "detect")[0].value == "0.720"
+    assert lead(levels, "detect").startswith("Level 5 has mAP50-95 0.620 (-13.9%)")
 
 
 def test_classes_are_compared_with_the_original() -> None:
