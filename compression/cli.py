@@ -115,6 +115,7 @@ def _datasets(options: argparse.Namespace, results: TextIO) -> None:
     rows = [
         {
             "data": known.name,
+            "task": known.task,
             "classes": known.n_classes,
             "train_images": known.n_train,
             "val_images": known.n_val,

@@ -75,6 +75,7 @@ class KnownDataset:
         n_classes: number of classes.
         n_train: training images; None where its file does not say.
         n_val: validation images; None where its file does not say.
+        task: what its labels are made for.
     """
 
     name: str
@@ -83,6 +84,7 @@ class KnownDataset:
     n_classes: int
     n_train: int | None
     n_val: int | None
+    task: TaskName = "detect"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class _Source:
 
 
 def known_datasets() -> list[KnownDataset]:
-    """The built-in data set, then the detection data sets that the installed Ultralytics can download."""
+    """The built-in data set, then the data sets with labels that the installed Ultralytics can download."""
     drawn = KnownDataset(
         name=SHAPES,
         source="drawn on first use",
@@ -315,20 +317,22 @@ def _yaml_in(folder: Path) -> Path:
 
 @functools.cache
 def _catalog() -> dict[str, Path]:
-    """The detection data sets that Ultralytics ships a file for, by name; found without importing it."""
+    """The data sets with labels that Ultralytics ships a file for, by name; found without importing it."""
     spec = importlib.util.find_spec("ultralytics")
     assert spec is not None
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "cfg" / "datasets"
     files = sorted(folder.glob("*.yaml"), key=lambda file: file.name.lower())
-    return {file.stem: file for file in files if _is_detection(file.read_text(encoding="utf-8"))}
+    return {file.stem: file for file in files if _catalog_task(file.read_text(encoding="utf-8"))}
 
 
-def _is_detection(text: str) -> bool:
-    """Whether a catalog file describes boxes on colour images, by the task it is documented under."""
-    task = re.search(r"docs\.ultralytics\.com/datasets/(\w+)/", text)
-    detection = task[1] == "detect" if task else "yolo train data=" in text
-    return detection and not re.search(r"^channels: (?!3\b)", text, re.MULTILINE)
+def _catalog_task(text: str) -> TaskName | None:
+    """The task that a catalog file is documented under; None for others than those of labels on colour images."""
+    said = re.search(r"docs\.ultralytics\.com/datasets/(\w+)/", text)
+    name = said[1] if said else "detect" if "yolo train data=" in text else ""
+    if re.search(r"^channels: (?!3\b)", text, re.MULTILINE):
+        return None
+    return next((task for task in TASKS if task == name and task != "classify"), None)
 
 
 def _described(name: str, file: Path) -> KnownDataset:
@@ -342,6 +346,7 @@ def _described(name: str, file: Path) -> KnownDataset:
         n_classes=len(_names(file, _read(file))),
         n_train=_n_images(text, "train"),
         n_val=_n_images(text, "val"),
+        task=_catalog_task(text) or "detect",
     )
 
 

@@ -14,6 +14,7 @@ from compression.detections import DEFAULT_CONF, Detection, detect
 from compression.errors import DatasetError, TrimboardError
 from compression.images import SUFFIXES
 from compression.labels import ValidationImages, validation_images
+from compression.models import TaskName
 from compression.spec import HeadName
 from pages.parts import frame
 from pages.parts.access import may_act
@@ -32,6 +33,13 @@ from pages.parts.runs import plain
 # The networks run once an image, at this confidence; the slider only filters.
 LOWEST_CONF = 0.05
 
+# What is said of tasks whose predictions are more than the boxes that this page compares.
+_AS_BOXES: dict[TaskName, str] = {
+    "segment": "Boxes are drawn and compared; the masks within them are not.",
+    "pose": "Boxes are drawn and compared; the key points within them are not.",
+    "obb": "Of rotated boxes the upright ones around them are drawn and compared.",
+}
+
 SAMPLE, FROM_DATA, UPLOAD = "Drawn sample", "Validation image", "Upload"
 # One image takes a moment on any processor, and a run on a GPU is not disturbed.
 DEVICE = "cpu"
@@ -49,12 +57,20 @@ def main() -> None:
     )
     store = open_store()
     chosen = choose_series(store)
+    if chosen.series is not None and chosen.series.any_record.task == "classify":
+        st.info(
+            f"{plain(chosen.model)} is a classifier: it finds nothing within images that could be compared here.",
+            icon=":material/info:",
+        )
+        return
     pair = _choose_levels(store, chosen)
     if pair is None:
         return
     source, problem = _find_data(chosen)
     assert chosen.series is not None
     record = chosen.series.any_record
+    if record.task in _AS_BOXES:
+        st.caption(_AS_BOXES[record.task])
     picture = _choose_picture(chosen, source, problem)
     if picture is not None:
         _draw_comparison(*pair, picture, record.imgsz, record.head)

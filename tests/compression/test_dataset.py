@@ -66,12 +66,14 @@ def test_known_datasets_say_what_their_files_say() -> None:
     coco = known["coco"]
     assert (coco.n_classes, coco.n_train, coco.n_val, coco.size) == (80, 118287, 5000, "20.3 GB")
     assert "Ultralytics" in coco.source
+    tasks = {name: known[name].task for name in ("coco", "coco-pose", "coco8-seg", "dota8")}
+    assert tasks == {"coco": "detect", "coco-pose": "pose", "coco8-seg": "segment", "dota8": "obb"}
     # Its file gives shares of the images, not their number.
     assert known["xView"].n_train is None
 
 
 @pytest.mark.parametrize(
-    "name", ["coco-pose", "coco8-seg", "dota8", "ImageNet", "cityscapes", "nyu-depth", "coco8-grayscale"]
+    "name", ["ImageNet", "cityscapes", "nyu-depth", "depth8", "coco8-grayscale", "dota8-multispectral"]
 )
 def test_other_tasks_are_not_known(name: str) -> None:
     assert name not in {one.name for one in known_datasets()}
