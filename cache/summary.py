@@ -15,13 +15,15 @@ from dataclasses import replace
 
 from cache.record import SHORT_KEY, Costs, Metrics, RecordError, RunRecord
 from compression.spec import LatencyTarget
+from compression.wishes import in_words
 
 COSTS = ("gflops", "params", "gflops_deployed", "params_deployed")
 METRICS = ("map50", "map50_95", "precision", "recall")
 ENVIRONMENT = ("processor", "gpu", "torch", "ultralytics", "commit")
 
 # Column -> pandas type, in the order of the CSV. Accuracies are parts of 1; GFLOPs and parameters are of the training
-# graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were.
+# graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were; "layers" tells
+# what single layers were wished to keep.
 COLUMNS = {
     "model": "str",
     "data": "str",
@@ -63,6 +65,7 @@ COLUMNS = {
     "steps": "Int64",
     "align": "Int64",
     "classes": "str",
+    "layers": "str",
     "gflops_kept_target_pct": "float64",
     "params_kept_target_pct": "float64",
     "latency_kept_target_pct": "float64",
@@ -143,6 +146,7 @@ def _training(record: RunRecord) -> dict[str, Cell]:
         "steps": spec.steps,
         "align": spec.align,
         "classes": _classes(record, spec.classes),
+        "layers": in_words(target.layers) or None,
         "seed": spec.seed,
         "epochs": spec.epochs,
         "batch": spec.batch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 # The form of the database that this program reads and writes: the last of the revisions.
-REVISION = 5
+REVISION = 6
 
 metadata = MetaData()
 
@@ -41,6 +41,7 @@ summaries_table = Table(
     Index("ix_summaries_data", "data"),
 )
 
+# Plans, and the cost sheets that pages count other cuts with, each by a key of its own kind.
 plans_table = Table(
     "plans",
     metadata,

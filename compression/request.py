@@ -22,6 +22,7 @@ from compression.spec import (
     RecipeName,
     Target,
 )
+from compression.wishes import Wish, layers_argument, locked_argument, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class RunRequest:
         model: catalog name, .yaml, or the path of a .pt.
         data: known name or the path of a data.yaml.
         level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
+        target: the costs to keep where `level` is None; None also where only wishes about layers are given.
+        layers: what single layers keep, beside or in place of level and target.
         classes: names or indices of the only classes to keep, as "person,car"; "" for all.
         recipe: how the pruned model is fine-tuned.
         method: how channels are chosen and accuracy is recovered before training; its seed is not used.
@@ -51,6 +53,7 @@ class RunRequest:
     data: str
     level: int | None = None
     target: Target | None = None
+    layers: tuple[Wish, ...] = ()
     classes: str = ""
     recipe: RecipeName = DEFAULT_RECIPE
     method: CutMethod = field(default_factory=CutMethod)
@@ -63,6 +66,9 @@ class RunRequest:
     device: str = ""
     head: HeadName | None = None
     resources: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", settled(self.layers))
 
     def to_dict(self) -> dict[str, Any]:
         """The request as plain data."""
@@ -81,6 +87,8 @@ class RunRequest:
                 **{
                     **values,
                     "target": Target.from_dict(target) if target else None,
+                    # Older requests do not speak of layers.
+                    "layers": tuple(Wish(**wish) for wish in values.get("layers", ())),
                     "method": CutMethod(**values["method"]),
                 }
             )
@@ -90,6 +98,7 @@ class RunRequest:
     def arguments(self) -> tuple[str, ...]:
         """The command line behind `trimboard run`, for the machine that a latency is asked for on."""
         latency = self.target.latency if self.target else None
+        wishes = (*self.layers, *(self.target.layers if self.target else ()))
         asked = {
             "data": self.data,
             "level": self.level,
@@ -98,6 +107,8 @@ class RunRequest:
             "keep-latency": latency.kept if latency else None,
             "backend": latency.backend if latency else None,
             "threads": latency.threads if latency else None,
+            "lock": locked_argument(wishes) or None,
+            "layer": layers_argument(wishes) or None,
             "epochs": self.epochs,
             "patience": self.patience,
             "imgsz": self.imgsz,

@@ -44,6 +44,7 @@ from pages.parts.runs import show_runs
 from pages.parts.tradeoff import Tradeoff, focus, n_points, tradeoff
 from pages.parts.verdict_box import show_verdicts
 from pages.parts.view import View, view_of
+from pages.parts.whatif import show_whatif
 
 _TIMED_ON = (
     "Where a forward pass was timed, in turn with the original so that what else the machine did befell both. "
@@ -107,6 +108,7 @@ def _draw_level(view: View) -> None:
         _draw_unmeasured(view, level, outcome)
     _draw_tradeoff(view, level, outcome)
     _draw_heatmap(view, level, outcome)
+    show_whatif(view, level, outcome)
     left, right = st.columns([5, 4], gap="large")
     with left:
         _draw_table(view, outcome)
