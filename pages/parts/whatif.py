@@ -41,7 +41,7 @@ ADDRESS = "wish"
 # Session state: the wishes, and of which model they are.
 WISHES, WISHES_OF = "wishes", "wishes-of"
 
-ORIGINAL_NAME = "Original"
+ORIGINAL_NAME, _CHOSEN_LEVEL = "Original", "Chosen level"
 _HELP = (
     "Lock a layer or cut it deeper: the costs follow at once. What the other layers keep stays as it is in the chosen "
     "level."
@@ -71,6 +71,9 @@ def show_whatif(view: View, level: int, outcome: Outcome) -> None:
         st.warning(problem, icon=":material/link_off:")
     groups = _groups(view)
     if groups is None:
+        return
+    if view.series is not None and view.series.any_record.costs_original.params != _params(groups):
+        st.info(_OTHER_LAYERS, icon=":material/info:")
         return
     start_name = _choose_start(level, outcome)
     start_rows = outcome.layers if start_name != ORIGINAL_NAME else _uncut_rows(groups)
@@ -183,17 +186,20 @@ def _choose_start(level: int, outcome: Outcome) -> str:
     names = [f"Level {level}", ORIGINAL_NAME] if outcome.layers else [ORIGINAL_NAME]
     if len(names) == 1:
         return ORIGINAL_NAME
-    by_key = {"level": names[0], "original": names[1]}
+    # Named alike for all levels, so that the choice lasts while the slider moves.
     chosen = st.segmented_control(
         "Start from",
-        list(by_key),
-        default="level",
+        [_CHOSEN_LEVEL, ORIGINAL_NAME],
+        default=_CHOSEN_LEVEL,
         required=True,
-        format_func=by_key.__getitem__,
         key="whatif-from",
         bind="query-params",
     )
-    return by_key[chosen or "level"]
+    return names[1] if chosen == ORIGINAL_NAME else names[0]
+
+
+def _params(groups: LayerGroups) -> int | None:
+    return groups.sheet.costs(groups.sheet.widths).params
 
 
 def _uncut_rows(groups: LayerGroups) -> tuple[LayerRow, ...]:
@@ -337,7 +343,7 @@ def _draw_keep(view: View, level: int, changed: ChangedPlan, start_name: str) ->
     if not may_act() or not changed.layers:
         return
     with st.expander("Keep as a custom run", icon=":material/bookmark_add:"):
-        if view.options is None:
+        if view.options is None or _request(view, changed.layers, epochs=0) is None:
             st.caption(_NOT_HERE)
             return
         left, right = st.columns(2)
@@ -359,9 +365,10 @@ def _draw_keep(view: View, level: int, changed: ChangedPlan, start_name: str) ->
 
 
 def _request(view: View, layers: tuple[Wish, ...], *, epochs: int) -> RunRequest | None:
-    """A run under the page's conditions; None where the model or the data set is not here."""
+    """A run under the page's conditions; None where the weights that were measured or the data set are not here."""
     options = view.options
-    if options is None:
+    # Several models are offered where the one that was measured is not here.
+    if options is None or len(options.models) > 1:
         return None
     nms = view.series is not None and view.series.any_record.head == "nms"
     return RunRequest(
