@@ -122,14 +122,11 @@ class LayerGroups:
 
     def _possible(self, layer: str) -> tuple[int, ...]:
         """From the floor to all channels, each step once; several units of a layer take as many steps each."""
-        units = np.flatnonzero(self._gives[self._place(layer)])
-        most = int(np.floor((self.widths - self.floors) / self.steps)[units].max())
-        found = set()
-        for n_steps in range(most + 1):
-            counts = self.widths.copy()
-            counts[units] -= np.minimum(n_steps * self.steps, self._cuttable())[units]
-            found.add(self.kept_of(layer, counts))
-        return tuple(sorted(found))
+        place = self._place(layer)
+        units = np.flatnonzero(self._gives[place])
+        steps, most = self.steps[units], self._cuttable()[units]
+        gone = np.minimum(np.outer(np.arange((most / steps).max() + 1), steps), most) @ self._gives[place, units]
+        return tuple(sorted({self.sheet.layers[place].channels_out - round(each) for each in gone.tolist()}))
 
     def _cuttable(self) -> Numbers:
         """The most channels that can go in whole steps, [units]."""

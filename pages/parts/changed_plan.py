@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -129,16 +130,19 @@ def totals(original: Costs, start: Costs | None, changed: Costs, start_name: str
     return pd.DataFrame(rows)
 
 
-def in_a_line(changed: ChangedLayer, start_name: str | None) -> str:
-    """ "keeps 32 of 64 channels (level 3: 48); also model.6.cv2, coupled with it"."""
-    what = "is locked, all" if changed.wish.locks else f"keeps {changed.kept} of"
-    before = f" ({start_name.lower()}: {changed.before})" if start_name else ""
-    line = f"{what} {changed.whole} channels{before}"
+def in_short(changed: ChangedLayer, start_name: str | None) -> str:
+    """ "32 of 64 channels (level 3: 48)", "locked, 64 channels"."""
+    what = f"locked, {changed.whole}" if changed.wish.locks else f"{changed.kept} of {changed.whole}"
+    return f"{what} channels" + (f" ({start_name.lower()}: {changed.before})" if start_name else "")
+
+
+def coupled_in_words(changed: ChangedLayer) -> str:
+    """ "Also model.6.cv2, which is coupled with it."; empty where it stands alone."""
     if not changed.coupled:
-        return line
+        return ""
     named, more = changed.coupled[:NAMED], len(changed.coupled) - NAMED
     others = ", ".join(named) + (f" and {more} more" if more > 0 else "")
-    return f"{line}; also {others}, which {'are' if len(changed.coupled) > 1 else 'is'} coupled with it"
+    return f"Also {others}, which {'are' if len(changed.coupled) > 1 else 'is'} coupled with it."
 
 
 def untrained_metrics(
@@ -185,6 +189,11 @@ class Strip:
     removed_pct: tuple[tuple[float, ...], ...]
     hover: tuple[tuple[str, ...], ...]
     marked: tuple[tuple[int, str], ...]
+
+    @property
+    def ceiling_pct(self) -> float:
+        """The end of the colour scale: the deepest cut, rounded up to a full ten percent."""
+        return max(10.0, 10.0 * math.ceil(max(map(max, self.removed_pct)) / 10))
 
 
 def strip(plans: dict[str, Sequence[LayerRow]], wished: Iterable[ChangedLayer]) -> Strip:

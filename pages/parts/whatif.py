@@ -21,7 +21,8 @@ from pages.parts.changed_plan import (
     address_text,
     changed_plan,
     counts_of_rows,
-    in_a_line,
+    coupled_in_words,
+    in_short,
     strip,
     totals,
     untrained_metrics,
@@ -213,19 +214,16 @@ def _draw_editor(groups: LayerGroups, changed: ChangedPlan) -> None:
     choices = {choice.layer: choice for choice in groups.choices()}
     kept = {row.name: row.channels_after for row in changed.rows}
 
-    def described(layer: str) -> str:
-        return f"{layer} · {kept[layer]} of {choices[layer].counts[-1]}"
-
-    layer = st.selectbox(
-        "Layer, and the channels that it keeps", list(choices), format_func=described, key="whatif-layer"
-    )
+    # Options that read otherwise after each change would lose what was chosen.
+    layer = st.selectbox("Layer", list(choices), key="whatif-layer")
     choice = choices[layer]
     key = f"whatif-kept-{layer}"
     # What the plan keeps need not stand on a step.
     options = sorted({*choice.counts, kept[layer]})
     st.session_state[key] = kept[layer]
     if len(options) > 1:
-        st.select_slider("Channels kept", options, key=key, on_change=_wish_by_slider, args=(groups, choice, key))
+        label = f"Channels kept, of {options[-1]}"
+        st.select_slider(label, options, key=key, on_change=_wish_by_slider, args=(groups, choice, key))
     st.button(
         "Lock: keep all channels",
         key="whatif-lock",
@@ -252,10 +250,10 @@ def _draw_wishes(changed: ChangedPlan, start_name: str) -> None:
         st.caption("Nothing is changed yet. Move the slider, or lock the layer.")
         return
     for one in changed.wished:
+        named = start_name if start_name != ORIGINAL_NAME else None
+        others = tuple(wish for wish in _wishes() if wish != one.wish)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            named = start_name if start_name != ORIGINAL_NAME else None
-            st.markdown(f"`{one.wish.layer}` {plain(in_a_line(one, named))}")
-            others = tuple(wish for wish in _wishes() if wish != one.wish)
+            # First, so that it has one place whatever the length of the line.
             st.button(
                 "",
                 key=f"whatif-remove-{one.wish.layer}",
@@ -265,6 +263,9 @@ def _draw_wishes(changed: ChangedPlan, start_name: str) -> None:
                 on_click=_set,
                 args=(others,),
             )
+            st.markdown(f"`{one.wish.layer}` {plain(in_short(one, named))}")
+        if one.coupled:
+            st.caption(plain(coupled_in_words(one)))
     if len(changed.wished) > 1:
         st.button("Remove all wishes", key="whatif-clear", on_click=_set, args=((),))
 

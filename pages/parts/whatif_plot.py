@@ -21,7 +21,7 @@ def draw_strip(data: Strip) -> go.Figure:
         hovertemplate=HOVER,
         ygap=3,
         zmin=0,
-        zmax=100,
+        zmax=data.ceiling_pct,
         colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
         showscale=False,
     )

@@ -15,7 +15,8 @@ from pages.parts.changed_plan import (
     address_text,
     changed_plan,
     counts_of_rows,
-    in_a_line,
+    coupled_in_words,
+    in_short,
     strip,
     totals,
     untrained_metrics,
@@ -83,12 +84,13 @@ def test_totals_and_lines(groups: LayerGroups) -> None:
         *("", "Original", "What if", "Against the original"),
     ]
     (one,) = changed.wished
-    assert in_a_line(one, None) == "keeps 8 of 64 channels; also model.4.m.0.cv2, which is coupled with it"
-    assert in_a_line(replace(one, before=28, coupled=()), "Level 5") == "keeps 8 of 64 channels (level 5: 28)"
+    assert in_short(one, None) == "8 of 64 channels"
+    assert in_short(replace(one, before=28), "Level 5") == "8 of 64 channels (level 5: 28)"
+    assert in_short(replace(one, wish=Wish(layer=LAYER, kept=1), kept=64), None) == "locked, 64 channels"
+    assert coupled_in_words(one) == "Also model.4.m.0.cv2, which is coupled with it."
+    assert coupled_in_words(replace(one, coupled=())) == ""
     coupled = replace(one, coupled=("a", "b", "c", "d", "e"))
-    assert in_a_line(coupled, None).endswith("; also a, b, c and 2 more, which are coupled with it")
-    locked = replace(one, wish=Wish(layer=LAYER, kept=1), kept=64, coupled=("a",))
-    assert in_a_line(locked, None) == "is locked, all 64 channels; also a, which is coupled with it"
+    assert coupled_in_words(coupled) == "Also a, b, c and 2 more, which are coupled with it."
 
 
 def test_the_strip_names_what_is_changed(groups: LayerGroups) -> None:

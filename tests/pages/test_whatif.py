@@ -77,8 +77,8 @@ def test_it_is_shut_at_first_and_a_link_opens_it(store: Store) -> None:
     assert all("What if" not in table.value.columns for table in page.table)
     page = _open(wish=f"{LAYER}:16,model.0:1")
     assert page.toggle(key="whatif").value
-    assert any(f"`{LAYER}` keeps 16 of 64 channels (level 5: " in text for text in _texts(page))
-    assert any("`model.0` is locked, all 16 channels" in text for text in _texts(page))
+    assert any(f"`{LAYER}` 16 of 64 channels (level 5: " in text for text in _texts(page))
+    assert any("`model.0` locked, 16 channels" in text for text in _texts(page))
 
 
 def test_costs_follow_a_wish_and_it_can_be_removed(store: Store) -> None:
