@@ -13,6 +13,7 @@ from compression.errors import TrimboardError
 from compression.jobs import local
 from compression.layer_groups import Choice, LayerGroups
 from compression.request import RunRequest
+from compression.spec import CutMethod
 from compression.wishes import ALL, Wish, parse_wishes, settled
 from pages.parts import formats
 from pages.parts.access import check_may_act, guarded, may_act
@@ -285,6 +286,9 @@ def _draw_accuracy(view: View, outcome: Outcome, changed: ChangedPlan, start_nam
     if request is None or view.series is None:
         st.caption(_NOT_HERE if view.series is not None else _UNTRAINED_ORIGINAL)
         return
+    if request.method.recovery == "none":
+        # Conditions that leave it all to the training tell nothing without any.
+        request = replace(request, method=CutMethod())
     found = untrained_metrics(request, view.series, view.records)
     if found is not None:
         metrics, record = found
@@ -304,7 +308,10 @@ def _draw_accuracy(view: View, outcome: Outcome, changed: ChangedPlan, start_nam
     elif may_act():
         if st.button("Accuracy without training", key="whatif-measure", icon=":material/speed:", type="primary"):
             _start(request)
-        st.caption("Cuts and recovers the model by its training images and measures it, in the background.")
+        st.caption(
+            f"Cuts the model, recovers it by its training images and measures it, in the background (criterion "
+            f"{request.method.criterion}, recovery {request.method.recovery})."
+        )
     else:
         st.caption("Its accuracy was not measured.")
 
@@ -314,10 +321,9 @@ def _beside(outcome: Outcome, start_name: str, seconds: float) -> str:
     record = outcome.record
     parts = [f"Cut, recovered and measured in {formats.duration(seconds)}."]
     if record is not None and start_name != ORIGINAL_NAME:
-        trained = record.spec is not None and record.spec.epochs > 0
-        untrained = record.metrics_recovered or record.metrics_pruned if trained else record.metrics
+        untrained = record.metrics_recovered
         if untrained is not None:
-            parts.append(f"{start_name} has {formats.accuracy(untrained.map50_95)} without training.")
+            parts.append(f"{start_name} has {formats.accuracy(untrained.map50_95)} after recovery.")
     return " ".join(parts)
 
 

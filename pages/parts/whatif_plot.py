@@ -13,7 +13,7 @@ MOST_NAMES = 6
 
 def draw_strip(data: Strip) -> go.Figure:
     """Part of the channels removed, a row for each plan; layers that something is wished of have their names below."""
-    figure = go.Figure(layout=layout(72 + 34 * len(data.names)))
+    figure = go.Figure(layout=layout(84 + 34 * len(data.names)))
     figure.add_heatmap(
         z=[list(row) for row in data.removed_pct],
         y=list(data.names),
@@ -30,6 +30,7 @@ def draw_strip(data: Strip) -> go.Figure:
         tickvals=[column for column, _ in shown],
         ticktext=[name.removeprefix("model.") for _, name in shown],
         ticks="outside",
+        automargin=True,
         showgrid=False,
         zeroline=False,
         fixedrange=True,
