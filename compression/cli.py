@@ -220,14 +220,16 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
 def _sweep(options: argparse.Namespace, results: TextIO) -> None:
     criteria: list[str | None] = [*listed(options.criterion)] or [None]
     methods = [_method(argparse.Namespace(**{**vars(options), "criterion": criterion})) for criterion in criteria]
-    layers = _layers(options)
+    levels, layers = whole_numbers("levels", options.levels), _layers(options)
+    # Of the original nothing is cut, whatever is wished of the levels beside it.
+    wishes = {level: layers if level != ORIGINAL else () for level in levels}
+    for level in levels:
+        resolve_target(level, None, wishes[level])
     requests = [
-        _request(
-            options, level=level, target=None, layers=layers if level != ORIGINAL else (), method=method, seed=seed
-        )
+        _request(options, level=level, target=None, layers=wishes[level], method=method, seed=seed)
         for seed in whole_numbers("seeds", options.seeds)
         for method in methods
-        for level in whole_numbers("levels", options.levels)
+        for level in levels
     ]
     queue_requests(requests, options.executor, as_json=options.json, results=results)
 
