@@ -8,7 +8,6 @@ from dataclasses import replace
 import streamlit as st
 
 from cache.record import Costs, LayerRow
-from cache.store import sheet_key
 from compression.errors import TrimboardError
 from compression.jobs import local
 from compression.layer_groups import Choice, LayerGroups
@@ -16,7 +15,7 @@ from compression.request import RunRequest
 from compression.spec import CutMethod
 from compression.wishes import ALL, Wish, parse_wishes, settled
 from pages.parts import formats
-from pages.parts.access import check_may_act, guarded, may_act
+from pages.parts.access import check_may_act, may_act
 from pages.parts.changed_plan import (
     ChangedPlan,
     address_text,
@@ -31,12 +30,12 @@ from pages.parts.changed_plan import (
 )
 from pages.parts.launch import LaunchOptions
 from pages.parts.outcome import Outcome
-from pages.parts.planning import PlanQuestion
 from pages.parts.plots import CONFIG
 from pages.parts.progress import progress_line
 from pages.parts.runs import plain
 from pages.parts.view import View
 from pages.parts.whatif_plot import draw_strip
+from pages.parts.whatif_sheet import layer_groups_of
 
 POLL_SECONDS = 1.0
 ADDRESS = "wish"
@@ -48,7 +47,6 @@ _HELP = (
     "Lock a layer or cut it deeper: the costs follow at once. What the other layers keep stays as it is in the chosen "
     "level."
 )
-_NO_SHEET = "Nobody has counted yet what the layers of this model cost."
 _OTHER_LAYERS = "The layers of this level are not those of the model that is here, so they cannot be changed."
 _NOTHING_CUT = "Nothing is cut by this, so there is nothing to measure."
 _NOT_HERE = "The model or the data set is not on this machine, so the accuracy cannot be measured here."
@@ -71,7 +69,7 @@ def show_whatif(view: View, level: int, outcome: Outcome) -> None:
         return
     if problem:
         st.warning(problem, icon=":material/link_off:")
-    groups = _groups(view)
+    groups = layer_groups_of(view)
     if groups is None:
         return
     if view.series is not None and view.series.any_record.costs_original.params != _params(groups):
@@ -137,51 +135,6 @@ def _read_address(model: str) -> str:
         _set(())
         return f"What this link wishes of layers cannot be read. {error}"
     return ""
-
-
-# The sheet
-
-
-def _groups(view: View) -> LayerGroups | None:
-    """Which layers there are and what they cost; None, with the reason, while that is not known."""
-    question = view.question
-    if question is None:
-        st.info(view.problem or _NO_SHEET, icon=":material/info:")
-        return None
-    source = question.source
-    sheet = view.store.find_sheet(sheet_key(source.model, source.weights_sha256, question.nc, question.imgsz))
-    if sheet is not None:
-        align = view.options.method.align if view.options else view.series.spec.align if view.series else None
-        return LayerGroups(sheet) if align is None else LayerGroups(sheet, align)
-    if may_act():
-        st.fragment(_count, run_every=POLL_SECONDS)(view, question)
-    else:
-        st.caption(_NO_SHEET)
-    return None
-
-
-def _count(view: View, question: PlanQuestion) -> None:
-    """Have the layers counted in the background, and draw again when they are."""
-    source = question.source
-    job = local.find_job(question.arguments())
-    if view.store.find_sheet(sheet_key(source.model, source.weights_sha256, question.nc, question.imgsz)):
-        if job is not None:
-            local.forget(job)
-        st.rerun()
-    exit_code = job.exit_code() if job else None
-    if exit_code is not None and job is not None:
-        why = job.last_line() if exit_code else "The planner ended without them."
-        st.error(f"The costs of the layers could not be counted. {plain(why)}", icon=":material/error:")
-        st.button("Count again", key="whatif-count", on_click=guarded(local.forget), args=(job,))
-        return
-    if job is None:
-        try:
-            check_may_act()
-            local.start_plan(source.model, question.data, imgsz=question.imgsz)
-        except (TrimboardError, OSError) as error:
-            st.error(f"The costs of the layers cannot be counted: {error}", icon=":material/error:")
-            return
-    st.info("Counting what each layer costs. It takes a few seconds, once.", icon=":material/hourglass_empty:")
 
 
 def _choose_start(level: int, outcome: Outcome) -> str:
