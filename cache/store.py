@@ -50,8 +50,11 @@ from compression.models import model_label
 if TYPE_CHECKING:
     import pandas as pd
 
+    from compression.cost_sheet import CostSheet
+
 Merged = Literal["added", "same", "conflict", "replaced"]
 Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord, SensitivityRecord)
+Planned = TypeVar("Planned")
 
 # So many results are in memory at once.
 BATCH = 200
@@ -110,6 +113,17 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
         "nc": nc,
         "imgsz": imgsz,
         "level": level,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sheet_key(model: str, weights_sha256: str | None, nc: int, imgsz: int) -> str:
+    """Sha256 of everything that decides a cost sheet; the same as of `plan_key`, but for the level."""
+    decisive = {
+        "sheet of": None if weights_sha256 else model_label(model),
+        "weights_sha256": weights_sha256,
+        "nc": nc,
+        "imgsz": imgsz,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -351,9 +365,20 @@ class Store:
         Raises:
             StoreError: the database cannot be written.
         """
+        self._save_planned(key, json.dumps(plan.to_dict()))
+
+    def save_sheet(self, key: str, sheet: CostSheet) -> None:
+        """Add a cost sheet, in place of an earlier one of the same `sheet_key`.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._save_planned(key, json.dumps(sheet.to_dict()))
+
+    def _save_planned(self, key: str, payload: str) -> None:
         with self._database.writing() as connection:
             connection.execute(delete(plans_table).where(plans_table.c.key == key))
-            connection.execute(insert(plans_table).values(key=key, payload=json.dumps(plan.to_dict())))
+            connection.execute(insert(plans_table).values(key=key, payload=payload))
 
     def find_plan(self, key: str) -> PlanRecord | None:
         """The plan of that `plan_key`; None where it has to be computed, also in place of one of another version.
@@ -361,10 +386,24 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
+        return self._planned(key, parse_plan)
+
+    def find_sheet(self, key: str) -> CostSheet | None:
+        """The cost sheet of that `sheet_key`; None where it has to be counted, also in place of another version's.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        # Numpy is not needed for anything else here.
+        from compression.cost_sheet import parse_sheet
+
+        return self._planned(key, parse_sheet)
+
+    def _planned(self, key: str, parse: Callable[[str], Planned]) -> Planned | None:
         with self._database.reading() as connection:
             payload = connection.scalar(select(plans_table.c.payload).where(plans_table.c.key == key))
         try:
-            return parse_plan(payload) if payload is not None else None
+            return parse(payload) if payload is not None else None
         except RecordError:
             return None
 

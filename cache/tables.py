@@ -41,6 +41,7 @@ summaries_table = Table(
     Index("ix_summaries_data", "data"),
 )
 
+# Plans, and the cost sheets that pages count other cuts with, each by a key of its own kind.
 plans_table = Table(
     "plans",
     metadata,

@@ -24,6 +24,7 @@ from compression.spec import (
     Target,
     default_imgsz,
 )
+from compression.wishes import Wish, layers_argument, locked_argument, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class RunRequest:
         model: catalog name, .yaml, or the path of a .pt.
         data: known name or the path of a data.yaml.
         level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
+        target: the costs to keep where `level` is None; None also where only wishes about layers are given.
+        layers: what single layers keep, beside or in place of level and target.
         classes: names or indices of the only classes to keep, as "person,car"; "" for all.
         recipe: how the pruned model is fine-tuned.
         method: how channels are chosen and accuracy is recovered before training; its seed is not used.
@@ -53,6 +55,7 @@ class RunRequest:
     data: str
     level: int | None = None
     target: Target | None = None
+    layers: tuple[Wish, ...] = ()
     classes: str = ""
     recipe: RecipeName = DEFAULT_RECIPE
     method: CutMethod = field(default_factory=CutMethod)
@@ -66,6 +69,9 @@ class RunRequest:
     head: HeadName | None = None
     resources: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", settled(self.layers))
+
     @classmethod
     def of_spec(cls, spec: RunSpec) -> RunRequest:
         """What asks the question of a stored result again, with model and data set as they were given."""
@@ -74,6 +80,7 @@ class RunRequest:
             data=spec.data_source or spec.data,
             level=spec.level,
             target=spec.target if spec.level is None else None,
+            layers=spec.target.layers if spec.level is not None else (),
             classes=",".join(map(str, spec.classes)),
             recipe=spec.recipe,
             method=spec.method,
@@ -104,6 +111,8 @@ class RunRequest:
                 **{
                     **values,
                     "target": Target.from_dict(target) if target else None,
+                    # Older requests do not speak of layers.
+                    "layers": tuple(Wish(**wish) for wish in values.get("layers", ())),
                     "method": CutMethod(**values["method"]),
                 }
             )
@@ -113,6 +122,7 @@ class RunRequest:
     def arguments(self) -> tuple[str, ...]:
         """The command line behind `trimboard run`, for the machine that a latency is asked for on."""
         latency = self.target.latency if self.target else None
+        wishes = (*self.layers, *(self.target.layers if self.target else ()))
         asked = {
             "data": self.data,
             "level": self.level,
@@ -121,6 +131,8 @@ class RunRequest:
             "keep-latency": latency.kept if latency else None,
             "backend": latency.backend if latency else None,
             "threads": latency.threads if latency else None,
+            "lock": locked_argument(wishes) or None,
+            "layer": layers_argument(wishes) or None,
             "epochs": self.epochs,
             "patience": self.patience,
             "imgsz": self.imgsz,

@@ -36,6 +36,7 @@ from pages.parts.sharing import show_sharing
 from pages.parts.tradeoff_view import show_tradeoff
 from pages.parts.verdict_box import show_verdicts
 from pages.parts.view import View, view_of
+from pages.parts.whatif import show_whatif
 
 _NO_CHECKPOINT = (
     "It cannot be timed here, because its checkpoint or that of the original is not on this machine. To get both, run "
@@ -82,6 +83,7 @@ def _draw_level(view: View) -> None:
         _draw_unmeasured(view, level, outcome)
     show_tradeoff(view, level)
     show_layers(view, level, outcome)
+    show_whatif(view, level, outcome)
     left, right = st.columns(2, gap="large")
     with left:
         _draw_table(view, outcome)

@@ -70,7 +70,12 @@ def start_run(request: RunRequest) -> Job:
         OSError: the log cannot be written, or the process cannot be started.
     """
     _forget_ended(request)
-    return _start("run", ("run", *request.arguments(), "--queue"), request)
+    return _start("run", run_arguments(request), request)
+
+
+def run_arguments(request: RunRequest) -> tuple[str, ...]:
+    """The command line of `start_run`, by which `find_job` knows it again."""
+    return ("run", *request.arguments(), "--queue")
 
 
 def _forget_ended(request: RunRequest) -> None:

@@ -379,6 +379,8 @@ def _target_text(record: RunRecord) -> str:
     """What a custom target keeps: "40%" of the GFLOPs, "60% params" or "70% time" else; an uncut model says so."""
     if record.spec is None:
         return "custom"
+    if not record.spec.target.parts:
+        return "layers"
     gflops, params, latency = (record.spec.target.parts.get(name) for name in ("GFLOPs", "parameters", "latency"))
     if latency is not None:
         return f"{100 * latency:g}% time"

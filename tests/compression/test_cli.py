@@ -73,7 +73,7 @@ class TestPlan:
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         assert set(found) >= {"model", "imgsz", "level", "target", "before", "after", "layers", "seconds"}
-        assert found["target"] == {"gflops_kept": 0.78, "params_kept": 0.75, "latency": None}
+        assert found["target"] == {"gflops_kept": 0.78, "params_kept": 0.75, "latency": None, "layers": []}
         assert set(found["before"]) == {"gflops", "params", "gflops_deployed", "params_deployed"}
         assert set(found["layers"][0]) == {
             *("name", "type", "channels_before", "channels_after"),

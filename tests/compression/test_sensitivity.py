@@ -18,8 +18,9 @@ from compression.dataset import open_dataset
 from compression.detector import read_checkpoint
 from compression.evaluation import evaluate
 from compression.latency import opened
+from compression.layer_groups import MIN_GROUP_KEPT
 from compression.loaded_images import load_validation_images
-from compression.planner import MIN_GROUP_KEPT, Planner
+from compression.planner import Planner
 from compression.sensitivity import N_QUANTILES, measure_sensitivity
 from compression.surgery import keep_channels, silence_others
 from tests.compression.models import build, outputs, planner

@@ -74,7 +74,7 @@ def test_with_results() -> None:
     }
     assert [metric.delta for metric in page.metric][:3] == ["-5.0%", "-4.0%", "-13.2%"]
     # Nothing was recovered, so there is nothing to show of it.
-    assert [toggle.label for toggle in page.toggle] == ["Whole family", "Pareto front"]
+    assert [toggle.label for toggle in page.toggle] == ["Whole family", "Pareto front", "Change layers by hand"]
     page.slider(key="level").set_value(5).run()
     assert _cards(page)["mAP50-95"] == "0.620"
     (table,) = [text.value for text in page.markdown if text.value.startswith("| Metric")]

@@ -71,7 +71,7 @@ def test_plots_and_help_name_what_is_measured(task: TaskName, main: str) -> None
     (series,) = series_of(results(task, ""))
     assert metric_labels(task)["map50_95"] == main
     assert cards(outcome_of(3, series, None))[0].label == main
-    data = tradeoff(series, neighbours_of("yolo26n", None, []), cost="gflops", metric="map50_95", level=3)
+    data = tradeoff(series, neighbours_of("yolo26n", None, []), cost="gflops", metric="map50_95")
     assert draw_tradeoff(data, None).layout.yaxis.title.text == main
     assert f"{main} " in data.measured[0].hover
     what = {"segment": "masks", "pose": "key points", "obb": "rotated boxes", "classify": "images"}.get(task, "boxes")

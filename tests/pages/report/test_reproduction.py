@@ -37,9 +37,9 @@ def _typed(command: str, monkeypatch: pytest.MonkeyPatch) -> RunRequest:
     asked: list[RunRequest] = []
 
     def take(options: argparse.Namespace, results: object) -> None:
-        (level, target), *_ = cli._targets(options).items()
-        method = cli._method(options)
-        asked.append(cli._request(options, level=level, target=target, method=method, seed=options.seed))
+        (level, _), *_ = cli._targets(options).items()
+        target, layers, method = cli._custom_target(options), cli._layers(options), cli._method(options)
+        asked.append(cli._request(options, level=level, target=target, layers=layers, method=method, seed=options.seed))
 
     monkeypatch.setattr(cli, "_run", take)
     # What asks the machine for its backends imports torch.
