@@ -217,6 +217,11 @@ def ask_also(question: Question, request: RunRequest) -> Question:
 
 
 def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple[int, ...]) -> RunSpec:
+    if request.recipe == "distill" and detector.task == "classify":
+        raise SpecError(
+            f"Recipe 'distill' teaches by the feature maps that a head for objects reads, and {detector.label!r} is a "
+            f"classifier; choose another recipe."
+        )
     return RunSpec(
         model=request.model,
         weights_sha256=detector.weights_sha256,

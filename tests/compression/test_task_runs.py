@@ -299,6 +299,15 @@ def test_classes_of_a_classifier_are_chosen_by_folders(here: Path) -> None:
         compress(str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, classes="wide", epochs=1)
 
 
+def test_a_classifier_is_not_distilled(here: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"Recipe 'distill' teaches by the feature maps .* 'tiny-classify' is a classifier"
+    ):
+        compress(
+            str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, recipe="distill", epochs=1, imgsz=64
+        )
+
+
 def test_lines_of_key_points(tmp_path: Path) -> None:
     file = draw(tmp_path / "drawn", "pose")
     label = tmp_path / "drawn" / "labels" / "train" / "0.txt"
