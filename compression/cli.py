@@ -188,7 +188,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
-    (level, _), *_ = _targets(options).items()
+    (level, target), *_ = _targets(options).items()
     request = _request(
         options,
         level=level,
