@@ -69,7 +69,7 @@ def settle(folder: Path) -> Path:
         )
     if faults:
         raise DatasetError(faults[0], faults=faults)
-    kept = {key: content[key] for key in ("kpt_shape", "flip_idx", "kpt_oks_sigmas") if key in content}
+    kept: dict[str, Any] = {key: content[key] for key in ("kpt_shape", "flip_idx", "kpt_oks_sigmas") if key in content}
     settled = root / YAML_FILE
     settled.write_text(yaml.safe_dump({**places, "names": names, **kept}, sort_keys=False), encoding="utf-8")
     return settled

@@ -115,7 +115,7 @@ class TestLists:
     def test_models(self, capfd: pytest.CaptureFixture[str]) -> None:
         main(["models", "--json"])
         models = json.loads(capfd.readouterr().out)
-        assert len(models) == 84
+        assert len(models) == 176
         assert {"model": "yolo26s.pt", "params": 10009784, "gflops_640": 22.8}.items() <= models[1].items()
 
     def test_datasets(self, capfd: pytest.CaptureFixture[str]) -> None:
