@@ -29,7 +29,7 @@ from ultralytics.nn.tasks import DetectionModel
 from cache.store import Store
 from compression.blocks import training_only
 from compression.checkpoint import write_checkpoint
-from compression.costs import GIGA
+from compression.cost_sheet import GIGA
 from compression.detector import open_detector, read_checkpoint
 from compression.environment import describe_environment
 from compression.finetune import add_teller

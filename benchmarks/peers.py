@@ -31,7 +31,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from benchmarks.unfolded import make_traceable
 from compression.channels import is_depthwise
-from compression.costs import GIGA, CostModel, Numbers
+from compression.cost_sheet import GIGA, Numbers
+from compression.costs import CostModel
 from compression.criteria import strongest_channels
 from compression.errors import SpecError
 from compression.planner import PruningPlan

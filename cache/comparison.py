@@ -1,10 +1,11 @@
-"""Results side by side: one row a result, as a table, as CSV, and as the rows of the published table.
+"""Results side by side: one row a result, as a table, as CSV and JSON, and as the rows of the published table.
 
-What stands in the columns is told in `cache.summary`.
+What stands in the columns is told in `cache.summary`, and for readers of the files in docs/comparison.md.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from cache.judged import BESIDE_COLUMNS
+from cache.judged import BESIDE_COLUMNS, Judged
 from cache.record import RunRecord
 from cache.summary import COLUMNS as COLUMNS
 from cache.summary import SEPARATOR, Cell, rounded, summary_line
@@ -89,6 +90,24 @@ def to_csv(
             table[name] = table[name].map(_harmless, na_action="ignore")
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode()
+
+
+def document(results: Sequence[RunRecord] | pd.DataFrame, found: Sequence[Judged]) -> dict[str, object]:
+    """The comparison as plain data for JSON: a row a result with the columns of the CSV, and the verdicts in words.
+
+    Args:
+        results: records, or their comparison.
+        found: verdicts and times that stand beside them.
+    """
+    table = results if isinstance(results, pd.DataFrame) else comparison(results)
+    beside = {key: cells for one in found for key, cells in one.beside.items()}
+    rows = json.loads(with_beside(table, beside).to_json(orient="records"))
+    verdicts = [
+        {"model": one.model, "data": one.data, "conditions": one.conditions, **verdict.to_dict()}
+        for one in found
+        for verdict in one.verdicts
+    ]
+    return {"results": rows, "verdicts": verdicts}
 
 
 def with_beside(table: pd.DataFrame, beside: Mapping[str, Mapping[str, Cell]]) -> pd.DataFrame:

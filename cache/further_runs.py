@@ -38,20 +38,6 @@ def with_another_seed(records: Sequence[RunRecord]) -> str:
     if not spec.model.endswith((".pt", ".yaml")):
         # Results that were handed on know the name of their model, not its file.
         return ""
-    request = RunRequest(
-        model=spec.model,
-        data=spec.data_source or spec.data,
-        level=spec.level,
-        target=spec.target if spec.level is None else None,
-        classes=",".join(map(str, spec.classes)),
-        recipe=spec.recipe,
-        method=spec.method,
-        steps=spec.steps,
-        epochs=spec.epochs,
-        patience=spec.patience,
-        imgsz=spec.imgsz,
-        batch=spec.batch,
-        seed=max(record.spec.seed for record in records if record.spec) + 1,
-        head=spec.head,
-    )
-    return request.command()
+    seed = max(record.spec.seed for record in records if record.spec) + 1
+    # The device is chosen anew: the next run need not be where this one was.
+    return replace(RunRequest.of_spec(spec), seed=seed, device="").command()

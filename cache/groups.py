@@ -28,7 +28,7 @@ def weights_of(record: RunRecord) -> str | None:
 def conditions_of(record: RunRecord) -> tuple[object, ...]:
     """Everything of the spec that decides the result, but the level and what follows from it."""
     spec = _spec(record)
-    cut = (spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, spec.align)
+    cut = (spec.criterion, spec.allocation, spec.recovery, spec.calibration_images, spec.align, spec.target.layers)
     return (*basis_of(record), *cut, *training_of(spec), spec.seed)
 
 

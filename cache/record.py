@@ -6,7 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
@@ -224,6 +224,10 @@ class RunRecord:
     def checkpoint_sha256(self) -> str | None:
         """Hash of the model that the result left; None where it left none."""
         return next((artifact.sha256 for artifact in self.artifacts if artifact.name == CHECKPOINT), None)
+
+    def without_places(self) -> RunRecord:
+        """The same result without paths of this machine, to be handed on."""
+        return replace(self, spec=self.spec and self.spec.without_places())
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, versioned."""

@@ -10,6 +10,7 @@ from cache.groups import basis_of, conditions_of
 from cache.record import RunRecord
 from compression.levels import LEVELS, ORIGINAL
 from compression.spec import DEFAULT_ALIGN, DEFAULT_CALIBRATION_IMAGES, DEFAULT_RECIPE, CutMethod, RunSpec
+from compression.wishes import in_short, in_words
 
 DEFAULT_METHOD = "default method"
 ORIGINAL_ONLY = "original only"
@@ -107,6 +108,7 @@ def method_label(spec: RunSpec) -> str:
         (spec.calibration_images not in (0, DEFAULT_CALIBRATION_IMAGES), f"{spec.calibration_images} images"),
         (spec.align != DEFAULT_ALIGN, f"channels in {spec.align}s"),
         (spec.steps != 1, f"{spec.steps} steps"),
+        (bool(spec.target.layers), in_short(spec.target.layers)),
         (spec.epochs == 0, "no training"),
         (spec.epochs > 0 and spec.recipe != DEFAULT_RECIPE, f"recipe {spec.recipe}"),
     ]
@@ -118,6 +120,8 @@ def cut_in_words(spec: RunSpec) -> str:
     if spec.level is not None:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
     kept = " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
+    if not kept:
+        return "layers as wished"
     on = spec.target.latency
     return f"{kept} on {on.backend}, {on.threads} thread{'s' * (on.threads != 1)}" if on else kept
 
@@ -178,6 +182,7 @@ def _details(group: list[RunRecord]) -> tuple[str, ...]:
         f"patience {spec.patience}",
         f"recipe {spec.recipe}",
         f"{spec.calibration_images} images",
+        in_words(spec.target.layers),
         weights,
         data,
     )

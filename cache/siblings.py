@@ -131,7 +131,7 @@ def is_uncut(record: RunRecord) -> bool:
     """Whether a custom target keeps everything: what fine-tuning alone does to the original."""
     if record.level is not None or record.spec is None:
         return False
-    return min(record.spec.target.parts.values()) == 1
+    return set(record.spec.target.parts.values()) == {1}
 
 
 def _repeated(record: RunRecord) -> tuple[object, ...]:

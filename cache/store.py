@@ -32,7 +32,8 @@ from cache.layer_times import LayerTimesRecord, parse_layer_times
 from cache.published import load_published
 from cache.queue import RunQueue
 from cache.record import CHECKPOINT, Artifact, PlanRecord, Provenance, RecordError, RunRecord, parse_plan, parse_record
-from cache.shipped import SHIPPED, load_shipped
+from cache.sensitivity import SensitivityRecord, parse_sensitivity
+from cache.shipped import SHIPPED, load_shipped, load_shipped_sensitivities
 from cache.summary import head_json, head_of, summary_line
 from cache.tables import (
     accuracies_table,
@@ -40,6 +41,7 @@ from cache.tables import (
     layer_times_table,
     plans_table,
     records_table,
+    sensitivities_table,
     summaries_table,
 )
 from compression.home import home, run_folder
@@ -48,8 +50,11 @@ from compression.models import model_label
 if TYPE_CHECKING:
     import pandas as pd
 
+    from compression.cost_sheet import CostSheet
+
 Merged = Literal["added", "same", "conflict", "replaced"]
-Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord)
+Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord, SensitivityRecord)
+Planned = TypeVar("Planned")
 
 # So many results are in memory at once.
 BATCH = 200
@@ -79,6 +84,18 @@ class Known:
     newest: str
 
 
+def known_of(record: RunRecord) -> Known:
+    """What a single result adds to the overview."""
+    return Known(
+        model=record.model,
+        data=record.data,
+        architecture=record.architecture,
+        provenance=record.provenance,
+        level=record.level,
+        newest=record.created,
+    )
+
+
 def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level: int) -> str:
     """Sha256 of everything that decides a plan; equal for two paths of the same weights.
 
@@ -96,6 +113,17 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
         "nc": nc,
         "imgsz": imgsz,
         "level": level,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sheet_key(model: str, weights_sha256: str | None, nc: int, imgsz: int) -> str:
+    """Sha256 of everything that decides a cost sheet; the same as of `plan_key`, but for the level."""
+    decisive = {
+        "sheet of": None if weights_sha256 else model_label(model),
+        "weights_sha256": weights_sha256,
+        "nc": nc,
+        "imgsz": imgsz,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -120,6 +148,7 @@ class Store:
                 TRIMBOARD_ARTIFACTS names no place that can be used.
         """
         self._shipped = load_shipped(shipped)
+        self._sensitivities = load_shipped_sensitivities(shipped / "sensitivities")
         self._published = {record.key: record for record in load_published(shipped / "published")}
         self._place = shared_place()
         self._database = Database(url or own_address())
@@ -252,6 +281,23 @@ class Store:
             newest[kind] = max(record.created, newest.get(kind, ""))
         return [Known(*kind, created) for kind, created in newest.items()]
 
+    def revision(self, data: str | None = None) -> str:
+        """A text that changes whenever a result of one's own is added or replaced.
+
+        Args:
+            data: only results on this data set count.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        columns = (summaries_table.c.key, summaries_table.c.created)
+        query = _chosen(select(*columns), summaries_table, None, data).order_by(summaries_table.c.key)
+        digest = hashlib.sha256()
+        with self._database.reading() as connection:
+            for key, created in connection.execute(query):
+                digest.update(f"{key} {created}\n".encode())
+        return digest.hexdigest()
+
     def heads(self, model: str | None = None, data: str | None = None) -> list[RunRecord]:
         """The same as `records`, but each without its layers and its curve: ten times as fast to read.
 
@@ -319,9 +365,20 @@ class Store:
         Raises:
             StoreError: the database cannot be written.
         """
+        self._save_planned(key, json.dumps(plan.to_dict()))
+
+    def save_sheet(self, key: str, sheet: CostSheet) -> None:
+        """Add a cost sheet, in place of an earlier one of the same `sheet_key`.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._save_planned(key, json.dumps(sheet.to_dict()))
+
+    def _save_planned(self, key: str, payload: str) -> None:
         with self._database.writing() as connection:
             connection.execute(delete(plans_table).where(plans_table.c.key == key))
-            connection.execute(insert(plans_table).values(key=key, payload=json.dumps(plan.to_dict())))
+            connection.execute(insert(plans_table).values(key=key, payload=payload))
 
     def find_plan(self, key: str) -> PlanRecord | None:
         """The plan of that `plan_key`; None where it has to be computed, also in place of one of another version.
@@ -329,10 +386,24 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
+        return self._planned(key, parse_plan)
+
+    def find_sheet(self, key: str) -> CostSheet | None:
+        """The cost sheet of that `sheet_key`; None where it has to be counted, also in place of another version's.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        # Numpy is not needed for anything else here.
+        from compression.cost_sheet import parse_sheet
+
+        return self._planned(key, parse_sheet)
+
+    def _planned(self, key: str, parse: Callable[[str], Planned]) -> Planned | None:
         with self._database.reading() as connection:
             payload = connection.scalar(select(plans_table.c.payload).where(plans_table.c.key == key))
         try:
-            return parse_plan(payload) if payload is not None else None
+            return parse(payload) if payload is not None else None
         except RecordError:
             return None
 
@@ -408,9 +479,36 @@ class Store:
         """
         return list(self._measured(layer_times_table, parse_layer_times, layer_times_table.c.subject == subject))
 
-    def _save_measured(
-        self, table: Table, record: LatencyRecord | AccuracyRecord | LayerTimesRecord, **subject: str
-    ) -> None:
+    def save_sensitivity(self, record: SensitivityRecord) -> None:
+        """Add measured sensitivities of layers, in place of earlier ones of the same question.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._save_measured(sensitivities_table, record, weights_sha256=record.spec.weights_sha256)
+
+    def find_sensitivity(self, key: str) -> SensitivityRecord | None:
+        """The sensitivities of that key, one's own first; None where they have to be measured, also in place of another
+        version's.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        own = next(self._measured(sensitivities_table, parse_sensitivity, sensitivities_table.c.key == key), None)
+        return own or self._sensitivities.get(key)
+
+    def sensitivities(self, weights: Collection[str]) -> list[SensitivityRecord]:
+        """What was measured of the layers of the checkpoints of those hashes, newest first, shipped ones among them.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        wanted = sensitivities_table.c.weights_sha256.in_(weights)
+        found = {key: one for key, one in self._sensitivities.items() if one.spec.weights_sha256 in weights}
+        found |= {one.spec.key: one for one in self._measured(sensitivities_table, parse_sensitivity, wanted)}
+        return sorted(found.values(), key=lambda one: one.created, reverse=True)
+
+    def _save_measured(self, table: Table, record: Measured, **subject: str) -> None:
         key = record.spec.key
         columns = {"key": key, "created": record.created, **subject}
         with self._database.writing() as connection:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from cache.record import SHORT_KEY, Costs, Metrics, RecordError, RunRecord
 from compression.spec import LatencyTarget
+from compression.wishes import in_words
 
 COSTS = ("gflops", "params", "gflops_deployed", "params_deployed")
 METRICS = ("map50", "map50_95", "precision", "recall")
@@ -22,7 +23,8 @@ ENVIRONMENT = ("processor", "gpu", "torch", "ultralytics", "commit")
 
 # "task" says what accuracies are of: of a classifier "map50_95" is the top-1 and "map50" the top-5 accuracy.
 # Column -> pandas type, in the order of the CSV. Accuracies are parts of 1; GFLOPs and parameters are of the training
-# graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were.
+# graph unless "deployed". "classes" names the only ones that were kept, and is empty where all were; "layers" tells
+# what single layers were wished to keep.
 COLUMNS = {
     "model": "str",
     "data": "str",
@@ -64,6 +66,7 @@ COLUMNS = {
     "steps": "Int64",
     "align": "Int64",
     "classes": "str",
+    "layers": "str",
     "gflops_kept_target_pct": "float64",
     "params_kept_target_pct": "float64",
     "latency_kept_target_pct": "float64",
@@ -146,6 +149,7 @@ def _training(record: RunRecord) -> dict[str, Cell]:
         "steps": spec.steps,
         "align": spec.align,
         "classes": _classes(record, spec.classes),
+        "layers": in_words(target.layers) or None,
         "seed": spec.seed,
         "epochs": spec.epochs,
         "batch": spec.batch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 # The form of the database that this program reads and writes: the last of the revisions.
-REVISION = 6
+REVISION = 7
 
 metadata = MetaData()
 
@@ -41,6 +41,7 @@ summaries_table = Table(
     Index("ix_summaries_data", "data"),
 )
 
+# Plans, and the cost sheets that pages count other cuts with, each by a key of its own kind.
 plans_table = Table(
     "plans",
     metadata,
@@ -71,6 +72,16 @@ layer_times_table = Table(
 # One measured accuracy of a deployed form a row; `payload` is the record as JSON.
 accuracies_table = Table(
     "accuracies",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("weights_sha256", String, nullable=False, index=True),
+    Column("created", String, nullable=False),
+    Column("payload", Text, nullable=False),
+)
+
+# Sensitivities of the layers of one checkpoint a row; `payload` is the record as JSON.
+sensitivities_table = Table(
+    "sensitivities",
     metadata,
     Column("key", String, primary_key=True),
     Column("weights_sha256", String, nullable=False, index=True),

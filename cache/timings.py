@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from cache.latency import LatencyRecord, LatencySpec
@@ -83,6 +83,16 @@ def times_of(latencies: Iterable[LatencyRecord], originals: Collection[str], *, 
             found.setdefault(setting_of(spec), {})[spec.weights_sha256] = record
     newest = {setting: max(record.created for record in own.values()) for setting, own in found.items()}
     return dict(sorted(found.items(), key=lambda item: (len(item[1]), newest[item[0]]), reverse=True))
+
+
+def original_ms(own: Mapping[str, LatencyRecord]) -> float | None:
+    """Milliseconds of the original in one setting, as it was timed in turn with the newest other model.
+
+    Args:
+        own: the times of the setting, by hash of the checkpoint.
+    """
+    newest = max((one for one in own.values() if one.ratio), key=lambda one: one.created, default=None)
+    return newest.median_ms / newest.ratio if newest is not None and newest.ratio else None
 
 
 def latency_cells(record: RunRecord, times: Times) -> dict[str, Cell]:

@@ -20,11 +20,13 @@ from compression.cli_detections import add_detections_command
 from compression.cli_export import add_export_command
 from compression.cli_levers import add_levers_command
 from compression.cli_queue import add_queue_commands, queue_requests
+from compression.cli_report import add_report_command
 from compression.cli_results import add_results_commands
+from compression.cli_sensitivity import add_sensitivity_command
 from compression.commands import listed, stdout_for_results, whole_numbers
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import write_progress
-from compression.levels import LEVELS, target_of
+from compression.levels import LEVELS, ORIGINAL, resolve_target
 from compression.request import RunRequest
 from compression.spec import (
     ALIGNMENTS,
@@ -48,6 +50,7 @@ from compression.spec import (
     default_imgsz,
 )
 from compression.tasks import TASKS, accuracy_names, head_in_words
+from compression.wishes import Wish, in_words, parse_wishes
 
 if TYPE_CHECKING:
     from cache.record import Metrics, PlanRecord, TimeKept
@@ -155,7 +158,8 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         options.model,
         out=options.out,
         level=level,
-        target=target if level is None else None,
+        target=_custom_target(options),
+        layers=_layers(options),
         imgsz=options.imgsz or default_imgsz(options.model),
         data=options.data,
         method=_method(options),
@@ -185,7 +189,14 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
     (level, target), *_ = _targets(options).items()
-    request = _request(options, level=level, target=target, method=_method(options), seed=options.seed)
+    request = _request(
+        options,
+        level=level,
+        target=_custom_target(options),
+        layers=_layers(options),
+        method=_method(options),
+        seed=options.seed,
+    )
     if options.queue:
         queue_requests([request], options.executor, as_json=options.json, results=results)
         return
@@ -218,23 +229,35 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
 def _sweep(options: argparse.Namespace, results: TextIO) -> None:
     criteria: list[str | None] = [*listed(options.criterion)] or [None]
     methods = [_method(argparse.Namespace(**{**vars(options), "criterion": criterion})) for criterion in criteria]
+    levels, layers = whole_numbers("levels", options.levels), _layers(options)
+    # Of the original nothing is cut, whatever is wished of the levels beside it.
+    wishes = {level: layers if level != ORIGINAL else () for level in levels}
+    for level in levels:
+        resolve_target(level, None, wishes[level])
     requests = [
-        _request(options, level=level, target=target_of(level), method=method, seed=seed)
+        _request(options, level=level, target=None, layers=wishes[level], method=method, seed=seed)
         for seed in whole_numbers("seeds", options.seeds)
         for method in methods
-        for level in whole_numbers("levels", options.levels)
+        for level in levels
     ]
     queue_requests(requests, options.executor, as_json=options.json, results=results)
 
 
 def _request(
-    options: argparse.Namespace, *, level: int | None, target: Target, method: CutMethod | None, seed: int
+    options: argparse.Namespace,
+    *,
+    level: int | None,
+    target: Target | None,
+    layers: tuple[Wish, ...],
+    method: CutMethod | None,
+    seed: int,
 ) -> RunRequest:
     return RunRequest(
         model=options.model,
         data=options.data,
         level=level,
-        target=target if level is None else None,
+        target=target,
+        layers=layers,
         classes=options.classes,
         recipe=options.recipe,
         method=method or CutMethod(),
@@ -324,24 +347,36 @@ def _align(options: argparse.Namespace) -> int | None:
 
 
 def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
-    """Level to costs to keep, as asked for by --level or by --keep-gflops, --keep-latency and --keep-params."""
-    kept = (options.keep_gflops, options.keep_latency, options.keep_params)
-    custom = any(part is not None for part in kept)
-    if custom == (options.level is not None):
-        raise SpecError("Give either --level, or what to keep: --keep-gflops or --keep-latency, --keep-params.")
-    if custom:
-        return {
-            None: Target(
-                gflops_kept=options.keep_gflops, params_kept=options.keep_params, latency=_latency_target(options)
-            )
-        }
+    """Level to what is to be kept, as asked for by --level or by --keep-gflops, --keep-latency and --keep-params, and
+    of single layers by --lock and --layer."""
+    custom, layers = _custom_target(options), _layers(options)
+    nothing = custom is None and options.level is None and not layers
+    if nothing or (custom is not None and options.level is not None):
+        raise SpecError(
+            "Give either --level, or what to keep: --keep-gflops or --keep-latency, --keep-params; or --layer."
+        )
     if options.level == ALL_LEVELS:
-        return {level: target_of(level) for level in LEVELS}
+        return {level: resolve_target(level, None, layers) for level in LEVELS}
+    level = _level(options.level)
+    return {level: resolve_target(level, custom, layers)}
+
+
+def _level(text: str | None) -> int | None:
     try:
-        level = int(options.level)
+        return None if text is None else int(text)
     except ValueError:
-        raise SpecError(f"Level {options.level!r} does not exist; choose 1 to 5, or 0 for the original.") from None
-    return {level: target_of(level)}
+        raise SpecError(f"Level {text!r} does not exist; choose 1 to 5, or 0 for the original.") from None
+
+
+def _custom_target(options: argparse.Namespace) -> Target | None:
+    """The costs to keep; None where none are asked for."""
+    if all(part is None for part in (options.keep_gflops, options.keep_latency, options.keep_params)):
+        return None
+    return Target(gflops_kept=options.keep_gflops, params_kept=options.keep_params, latency=_latency_target(options))
+
+
+def _layers(options: argparse.Namespace) -> tuple[Wish, ...]:
+    return parse_wishes(options.lock or (), options.layer or ())
 
 
 def _latency_target(options: argparse.Namespace) -> LatencyTarget | None:
@@ -377,6 +412,8 @@ def _write_plan(plan: PlanRecord, results: TextIO) -> None:
     before, after = plan.before, plan.after
     results.write(f"{plan.model}, {level}, {plan.imgsz} pixels, {plan.nc} classes\n")
     results.write(f"  channels ranked by {plan.criterion}, cut shared out by {plan.allocation}\n")
+    if plan.target.layers:
+        results.write(f"  {in_words(plan.target.layers)}\n")
     for name, old, new in (
         ("GFLOPs", before.gflops, after.gflops),
         ("Parameters", before.params, after.params),
@@ -445,6 +482,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep = add("sweep", _sweep, "Queue many runs of one model; what is measured or queued already is left out.")
     _add_model(sweep)
     sweep.add_argument("--levels", default="1-5", help="as in 1-5 or 0,3,5 (default: %(default)s)")
+    _add_layers(sweep)
     sweep.add_argument("--seeds", default=str(DEFAULT_SEED), help="as in 0,1,2 or 0-2 (default: %(default)s)")
     _add_training(sweep)
     _add_executor(sweep)
@@ -455,8 +493,10 @@ def _parser() -> argparse.ArgumentParser:
     add_export_command(add)
     add_levers_command(add)
     add_queue_commands(add)
+    add_report_command(add)
     add_results_commands(add)
     add_detections_command(add)
+    add_sensitivity_command(add)
 
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
@@ -485,6 +525,22 @@ def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:
     )
     parser.add_argument(
         "--threads", type=int, default=1, help="of the processor, for --keep-latency (default: %(default)s)"
+    )
+    _add_layers(parser)
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lock",
+        action="append",
+        metavar="LAYER[,LAYER]",
+        help="keep all channels of these layers, called as in the heatmap, and of those coupled with them",
+    )
+    parser.add_argument(
+        "--layer",
+        action="append",
+        metavar="LAYER=F[,LAYER=F]",
+        help="keep this part of a layer's channels, or above 1 so many; alone, nothing else is cut",
     )
 
 

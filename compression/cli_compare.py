@@ -27,7 +27,7 @@ def add_compare_command(add: Add) -> None:
 
 
 def _compare(options: argparse.Namespace, results: TextIO) -> None:
-    from cache.comparison import to_csv, with_beside
+    from cache.comparison import document, to_csv
     from cache.judged import checkpoints_of, judged
     from cache.store import own_store
     from compression.models import model_label
@@ -43,8 +43,8 @@ def _compare(options: argparse.Namespace, results: TextIO) -> None:
     # Siblings are other models, so that all of them are looked at.
     records = store.heads(data=options.data)
     found = judged(records, store.latencies(checkpoints_of(records)), model)
-    beside = {key: cells for one in found for key, cells in one.beside.items()}
     if options.csv:
+        beside = {key: cells for one in found for key, cells in one.beside.items()}
         try:
             options.csv.write_bytes(to_csv(table, beside))
         except OSError as error:
@@ -52,20 +52,11 @@ def _compare(options: argparse.Namespace, results: TextIO) -> None:
         sys.stderr.write(f"{len(table)} results written to {options.csv}\n")
         return
     if options.json:
-        rows = json.loads(with_beside(table, beside).to_json(orient="records"))
-        json.dump({"results": rows, "verdicts": _as_data(found)}, results, indent=1)
+        json.dump(document(table, found), results, indent=1)
         results.write("\n")
         return
     results.write(f"{table[SHOWN].to_string(index=False, na_rep='-')}\n")
     _write_verdicts(found, results)
-
-
-def _as_data(found: Sequence[Judged]) -> list[dict[str, object]]:
-    return [
-        {"model": one.model, "data": one.data, "conditions": one.conditions, **verdict.to_dict()}
-        for one in found
-        for verdict in one.verdicts
-    ]
 
 
 def _write_verdicts(found: Sequence[Judged], results: TextIO) -> None:

@@ -1,9 +1,8 @@
-"""Parameters and GFLOPs of a detector under any channel plan, by arithmetic.
+"""Parameters and GFLOPs of a detector under any channel plan, by counting once what arithmetic needs.
 
-A convolution costs 2 x k x k x H x W x channels in x channels out operations (a depthwise one has a single channel in),
-so the cost of a whole plan follows from channel counts alone, in microseconds. The counting conventions are those of
-PyTorch's `FlopCounterMode`: convolutions and matrix products at 2 operations a multiply-add, nothing else (Ultralytics
-counts likewise, torch-pruning half of it).
+The arithmetic is in `compression.cost_sheet`. The counting conventions are those of PyTorch's `FlopCounterMode`:
+convolutions and matrix products at 2 operations a multiply-add, nothing else (Ultralytics counts likewise,
+torch-pruning half of it).
 
 Two graphs are told apart. The training graph has every head and unfolded BatchNorm; the deployed graph is what `fuse()`
 leaves: one head, BatchNorm folded into its convolution, and the decoding of the boxes. Layers that a loss alone reads
@@ -14,81 +13,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import DFL, Attention, Detect, RepConv, RepVGGDW
 from ultralytics.nn.modules.block import AAttn, RealNVP
 from ultralytics.nn.tasks import DetectionModel
 
-from cache.record import Costs, LayerRow
 from compression.blocks import HEAD_OUTPUTS, training_only
 from compression.channels import channels_in, channels_out, is_depthwise
-from compression.trace import Convolution, Trace, Weighted
-
-Numbers = NDArray[np.float64]
-
-GIGA = 1e9
-OPERATIONS_PER_MAC = 2
+from compression.cost_sheet import CostSheet, CoupledChannels, Fixed, Layer
+from compression.trace import ChannelGroup, Convolution, Trace, Weighted
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """Costs that no plan changes, on both graphs; operations, not GFLOPs."""
-
-    flops: int = 0
-    params: int = 0
-    flops_deployed: int = 0
-    params_deployed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """What the cost of one convolution (with its BatchNorm) depends on, besides its channel counts.
-
-    A block that is not known is one layer too, and so is what holds parameters of its own; these have fixed costs only.
-
-    Attributes:
-        name: the convolution's path in the model.
-        shown_as: path of the block it stands in ("model.0" for "model.0.conv").
-        type: class of that block.
-        channels_in: at level 0.
-        channels_out: at level 0.
-        depthwise: each output channel reads one input channel.
-        taps: kernel height x width.
-        cells: output height x width at the run's image size.
-        params_per_channel: BatchNorm and bias of the training graph, an output channel.
-        attended: pairs of positions in the attention that this layer's output feeds; 0 elsewhere.
-        value_channels: of that attention.
-        deployed: part of the deployed graph.
-        trained: part of the training graph.
-        locked: why all its output channels must stay; None where some may go.
-        fixed: what it costs besides, whatever the plan.
-    """
-
-    name: str
-    shown_as: str
-    type: str
-    channels_in: int
-    channels_out: int
-    depthwise: bool = False
-    taps: int = 0
-    cells: int = 0
-    params_per_channel: int = 0
-    attended: float = 0
-    value_channels: int = 0
-    deployed: bool = True
-    trained: bool = True
-    locked: str | None = None
-    fixed: Fixed = Fixed()
-
-
-class CostModel:
-    """Costs as a function of how many channels each group keeps.
+class CostModel(CostSheet):
+    """Costs of a model as a function of how many channels each group keeps.
 
     Args:
         model: an unfused Ultralytics `DetectionModel`; not modified.
@@ -97,119 +37,21 @@ class CostModel:
     """
 
     def __init__(self, model: DetectionModel, trace: Trace, imgsz: int) -> None:
-        self.layers = _layers(model, trace, imgsz)
-        index = {layer.name: i for i, layer in enumerate(self.layers)}
-        shape = (len(self.layers), len(trace.groups))
-        # Channels of a layer = fixed + matrix @ channels kept: how often a group's channels occur on that side.
-        self._in, self._out = np.zeros(shape), np.zeros(shape)
-        for column, group in enumerate(trace.groups):
-            for member in group.members:
-                if member.layer in index:
-                    matrix = self._in if member.side == "in" else self._out
-                    matrix[index[member.layer], column] += len(member.positions) / group.width
-        widths = np.array([group.width for group in trace.groups], dtype=np.float64)
-        self.widths = widths
-        self._fixed_in = np.array([layer.channels_in for layer in self.layers]) - self._in @ widths
-        self._fixed_out = np.array([layer.channels_out for layer in self.layers]) - self._out @ widths
-        self._depthwise = np.array([layer.depthwise for layer in self.layers])
-        self._taps = np.array([layer.taps for layer in self.layers], dtype=np.float64)
-        self._cells = np.array([layer.cells for layer in self.layers], dtype=np.float64)
-        self._extra = np.array([layer.params_per_channel for layer in self.layers], dtype=np.float64)
-        self._attended = np.array([layer.attended for layer in self.layers], dtype=np.float64)
-        self._values = np.array([layer.value_channels for layer in self.layers], dtype=np.float64)
-        self._deployed = np.array([layer.deployed for layer in self.layers])
-        self._trained = np.array([layer.trained for layer in self.layers])
-        self._fixed = {name: np.array([getattr(layer.fixed, name) for layer in self.layers]) for name in _FIXED_COSTS}
-
-    def channels(self, kept: Numbers) -> tuple[Numbers, Numbers]:
-        """Input and output channels of each layer.
-
-        Args:
-            kept: channels that each group keeps, [groups] or [groups, plans].
-
-        Returns:
-            Two arrays [layers] or [layers, plans].
-        """
-        trailing = (1,) * (kept.ndim - 1)
-        given = self._fixed_out.reshape(-1, *trailing) + self._out @ kept
-        taken = self._fixed_in.reshape(-1, *trailing) + self._in @ kept
-        return taken, given
-
-    def training_costs(self, kept: Numbers) -> tuple[Numbers, Numbers]:
-        """GFLOPs and parameters of the training graph of one plan or of many.
-
-        Args:
-            kept: channels that each group keeps, [groups] or [groups, plans].
-
-        Returns:
-            GFLOPs and parameters, each [] or [plans].
-        """
-        taken, given = self.channels(kept)
-        column = (-1,) + (1,) * (kept.ndim - 1)
-        weights = self._weights(taken, given, column)
-        flops = self._flops(weights, given, column) * self._trained.reshape(column)
-        params = weights + self._extra.reshape(column) * given
-        return (
-            (flops.sum(axis=0) + self._fixed["flops"].sum()) / GIGA,
-            params.sum(axis=0) + self._fixed["params"].sum(),
-        )
-
-    def costs(self, kept: Numbers) -> Costs:
-        """All four costs of one plan.
-
-        Args:
-            kept: channels that each group keeps, [groups].
-        """
-        gflops, params = self.training_costs(kept)
-        taken, given = self.channels(kept)
-        weights = self._weights(taken, given, (-1,))
-        # A folded BatchNorm leaves one bias a channel; a convolution without BatchNorm has its bias already.
-        biases = np.where(self._extra > 0, given, 0.0)
-        return Costs(
-            gflops=float(gflops),
-            params=round(float(params)),
-            gflops_deployed=float(
-                ((self._flops(weights, given, (-1,)) + self._fixed["flops_deployed"]) * self._deployed).sum() / GIGA
-            ),
-            params_deployed=round(float(((weights + biases + self._fixed["params_deployed"]) * self._deployed).sum())),
-        )
-
-    def rows(self, kept: Numbers) -> tuple[LayerRow, ...]:
-        """One row a layer of the training graph, before and after; their sums are the totals."""
-        before, after = self._per_layer(self.widths), self._per_layer(kept)
-        return tuple(
-            LayerRow(
-                name=layer.shown_as,
-                type=layer.type,
-                channels_before=layer.channels_out,
-                channels_after=round(float(after[0][i])),
-                gflops_before=float(before[1][i]),
-                gflops_after=float(after[1][i]),
-                params_before=round(float(before[2][i])),
-                params_after=round(float(after[2][i])),
-                locked=layer.locked,
-            )
-            for i, layer in enumerate(self.layers)
-        )
-
-    def _per_layer(self, kept: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-        taken, given = self.channels(kept)
-        weights = self._weights(taken, given, (-1,))
-        flops = self._flops(weights, given, (-1,)) * self._trained + self._fixed["flops"]
-        return given, flops / GIGA, weights + self._extra * given + self._fixed["params"]
-
-    def _weights(self, taken: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
-        read = np.where(self._depthwise.reshape(column), 1.0, taken)
-        return self._taps.reshape(column) * read * given
-
-    def _flops(self, weights: Numbers, given: Numbers, column: tuple[int, ...]) -> Numbers:
-        # Attention multiplies queries by keys and values by the result; half of what is not value is queries.
-        products = (given - self._values.reshape(column)) / 2 + self._values.reshape(column)
-        macs = self._cells.reshape(column) * weights + self._attended.reshape(column) * products
-        return OPERATIONS_PER_MAC * macs
+        layers = tuple(_layers(model, trace, imgsz))
+        index = {layer.name: i for i, layer in enumerate(layers)}
+        super().__init__(layers, tuple(_coupled(group, index) for group in trace.groups), trace.ties)
 
 
-_FIXED_COSTS = tuple(Fixed.__dataclass_fields__)
+def _coupled(group: ChannelGroup, index: Mapping[str, int]) -> CoupledChannels:
+    """What costs depend on of a group of channels."""
+    times: dict[str, dict[int, float]] = {"in": {}, "out": {}}
+    for member in group.members:
+        if member.layer in index:
+            side, layer = times[member.side], index[member.layer]
+            side[layer] = side.get(layer, 0.0) + len(member.positions) / group.width
+    return CoupledChannels(
+        width=group.width, locked=group.locked, read=tuple(times["in"].items()), given=tuple(times["out"].items())
+    )
 
 
 # Children whose outputs a BatchNorm beside them normalises; what is shown is the block of both.

@@ -10,10 +10,11 @@ from pathlib import Path
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Costs, PlanRecord
-from cache.store import own_store, plan_key
+from cache.store import own_store, plan_key, sheet_key
 from compression.calibration import Calibration, load_calibration
 from compression.checkpoint import checkpoint_info, write_checkpoint
 from compression.classes import class_subset, keep_classes, parse_subset
+from compression.cost_sheet import CostSheet
 from compression.criteria import CRITERIA
 from compression.dataset import Dataset, class_names, kpt_shape_in, open_dataset
 from compression.detector import Detector, needs_training, open_detector, with_classes
@@ -26,6 +27,7 @@ from compression.recovery import recover, reestimate_batchnorm
 from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, WITHOUT_IMAGES, CutMethod, HeadName, Target
 from compression.surgery import apply_plan, kept_outputs
 from compression.telling import Tell, silent
+from compression.wishes import Wish
 
 
 class Cutter:
@@ -75,6 +77,11 @@ class Cutter:
                 original=original,
                 align=method.align,
             )
+
+    @property
+    def sheet(self) -> CostSheet:
+        """Costs of the model and of every cut of it."""
+        return self.planner.costs
 
     @property
     def before(self) -> Costs:
@@ -153,6 +160,7 @@ def plan(
     *,
     level: int | None = None,
     target: Target | None = None,
+    layers: tuple[Wish, ...] = (),
     imgsz: int = DEFAULT_IMGSZ,
     data: str | None = None,
     classes: str = "",
@@ -163,7 +171,8 @@ def plan(
     Args:
         model: catalog name, .yaml, or the path of a .pt.
         level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
+        target: the costs to keep where `level` is None; not needed where layers are given.
+        layers: what single layers keep; level or target are met by the others.
         imgsz: side of the square input, pixels.
         data: data set whose number of classes the model shall have; the model's own where None.
         classes: names or indices of the only classes to keep; empty for all.
@@ -172,7 +181,7 @@ def plan(
     Raises:
         TrimboardError: the model, level, target, method, data set or a class cannot be used.
     """
-    targets = {level: resolve_target(level, target)}
+    targets = {level: resolve_target(level, target, layers)}
     return plan_all(model, targets, imgsz=imgsz, data=data, classes=classes, method=method)[0]
 
 
@@ -214,6 +223,11 @@ def plan_all(
     head = detector.choose_head(None)
     cutter = Cutter(module, imgsz, method, dataset=dataset, head=head, label=detector.label, tell=tell)
     opened = time.perf_counter() - start
+    if not kept and _is_kept(method):
+        # Counted once, so that a page can tell the costs of any other cut.
+        own_store().save_sheet(
+            sheet_key(detector.label, detector.weights_sha256, len(module.names), imgsz), cutter.sheet
+        )
     records = []
     for level, target in targets.items():
         pruning = cutter.plan(target)
@@ -233,7 +247,7 @@ def plan_all(
             align=method.align,
             time=pruning.time,
         )
-        if level is not None and not kept and _is_kept(method):
+        if level is not None and not target.layers and not kept and _is_kept(method):
             key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
             own_store().save_plan(key, record)
         records.append(record)
@@ -271,6 +285,7 @@ def prune(
     out: Path | None = None,
     level: int | None = None,
     target: Target | None = None,
+    layers: tuple[Wish, ...] = (),
     imgsz: int = DEFAULT_IMGSZ,
     data: str | None = None,
     method: CutMethod | None = None,
@@ -283,7 +298,8 @@ def prune(
         model: catalog name, .yaml, or the path of a .pt.
         out: where to save a checkpoint that plain Ultralytics loads; None saves nothing.
         level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
+        target: the costs to keep where `level` is None; not needed where layers are given.
+        layers: what single layers keep; level or target are met by the others.
         imgsz: side of the square input at which the GFLOPs are counted, pixels.
         data: data set whose training images the method looks at.
         method: how channels are chosen and accuracy is recovered; None for the default, see `plan_all`.
@@ -293,7 +309,7 @@ def prune(
     Raises:
         TrimboardError: the model, level, target, method or data set cannot be used.
     """
-    wanted = resolve_target(level, target)
+    wanted = resolve_target(level, target, layers)
     if out is not None:
         _check_writable(out)
     detector = open_detector(model, seed=seed)

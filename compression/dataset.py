@@ -118,6 +118,11 @@ def data_label(data: str) -> str:
     return _locate(data).name
 
 
+def is_known_by_name(data: str) -> bool:
+    """Whether a data set needs no path on any machine: the built-in one, and those that Ultralytics can download."""
+    return data == SHAPES or data.removesuffix(".yaml").removesuffix(".yml") in _catalog()
+
+
 def class_names(data: str) -> dict[int, str]:
     """Class names by index, with no download and no drawing.
 

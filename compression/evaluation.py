@@ -14,6 +14,7 @@ from compression.detector import kpt_shape_of, read_checkpoint
 from compression.environment import check_device
 from compression.errors import ModelError
 from compression.kinds import KINDS, task_of
+from compression.loaded_images import LoadedImages
 from compression.models import TaskName
 from compression.spec import HeadName, RunSpec
 from compression.tasks import TASKS
@@ -85,6 +86,7 @@ def validate(
     rect: bool,
     half: bool = False,
     validator_class: type[Any] | None = None,
+    images: LoadedImages | None = None,
 ) -> Metrics:
     """Let Ultralytics validate a model or an exported file, which must fit the data set.
 
@@ -98,9 +100,11 @@ def validate(
         rect: pad images to the least rectangle instead of to the square; a file takes squares only.
         half: compute a module in half precision, on a GPU.
         validator_class: one that opens the model in a way of its own; None for Ultralytics' own of the task.
+        images: those to look at, where they are in memory; loaded with the same `imgsz`, `rect` and data set.
     """
     with tempfile.TemporaryDirectory() as folder:
         validator = (validator_class or KINDS[dataset.task].validator)(
+            dataloader=images,
             save_dir=Path(folder),
             args={
                 "mode": "val",

@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 
 from cache.layer_times import TimedForm
 from cache.record import TimeKept
-from compression.costs import CostModel
+from compression.cost_sheet import CostSheet
 
 Numbers = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class LatencyModel:
         forms: measured times, the original's first.
     """
 
-    def __init__(self, costs: CostModel, forms: Sequence[TimedForm]) -> None:
+    def __init__(self, costs: CostSheet, forms: Sequence[TimedForm]) -> None:
         self._costs = costs
         self._ms, self._ms_read, self._ms_given, self._ms_pair = _fitted(costs, forms)
         # Convolutions within a block that is not known belong to no layer of the costs; they keep their time.
@@ -64,7 +64,7 @@ class LatencyModel:
         return TimeKept(predicted_ms=ms, predicted_kept=ms / self._original_ms)
 
 
-def _fitted(costs: CostModel, forms: Sequence[TimedForm]) -> Numbers:
+def _fitted(costs: CostSheet, forms: Sequence[TimedForm]) -> Numbers:
     """Milliseconds of each layer: alone, for each channel read, given, and pair of both, [4, layers].
 
     What is not in the measured forms is not deployed and takes no time.

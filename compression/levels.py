@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from compression.errors import SpecError
 from compression.spec import Target
+from compression.wishes import Wish, in_words
 
 ORIGINAL = 0
 LEVELS = (1, 2, 3, 4, 5)
@@ -29,14 +33,21 @@ def target_of(level: int) -> Target:
     )
 
 
-def resolve_target(level: int | None, target: Target | None) -> Target:
-    """What is to be kept, of a caller who gives a level or a target of his own.
+def resolve_target(level: int | None, target: Target | None, layers: Sequence[Wish] = ()) -> Target:
+    """What is to be kept, of a caller who gives a level or a target of his own, wishes about layers, or both.
 
     Raises:
-        SpecError: both or none are given, or the level does not exist.
+        SpecError: a level and a target are given, or nothing at all; the level does not exist, or is the original and
+            layers of it are to be cut; or wishes contradict each other.
     """
-    if target is not None and level is None:
-        return target
+    if level == ORIGINAL and layers:
+        raise SpecError(
+            f"Level {ORIGINAL} is the original, of which nothing is cut; leave out that {in_words(layers)}."
+        )
     if level is not None and target is None:
-        return target_of(level)
+        return replace(target_of(level), layers=tuple(layers))
+    if target is not None and level is None:
+        return replace(target, layers=(*target.layers, *layers))
+    if target is None and level is None and layers:
+        return Target(gflops_kept=None, params_kept=None, layers=tuple(layers))
     raise SpecError("Give either a level from 0 to 5 or a target of GFLOPs and parameters to keep.")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
+
+import yaml
 
 from compression.home import home
 
@@ -119,13 +122,31 @@ def model_label(model: str) -> str:
     return name.rsplit(".", 1)[0] if name.lower().endswith((".pt", ".yaml", ".yml")) else name
 
 
-def _described(name: str, family: str) -> KnownModel:
+@cache
+def n_blocks_of(name: str) -> tuple[int, int] | None:
+    """How many blocks a catalog model's backbone has, and how many the whole model; None of other models.
+
+    The last block is the head; those between the two are the neck.
+    """
+    if name not in CATALOG:
+        return None
+    config = yaml.safe_load(_yaml_text(name, CATALOG[name]))
+    n_backbone = len(config["backbone"])
+    return n_backbone, n_backbone + len(config["head"])
+
+
+def _yaml_text(name: str, family: str) -> str:
+    """What the installed Ultralytics' file of an architecture says."""
     spec = importlib.util.find_spec("ultralytics")
     assert spec is not None
     assert spec.origin is not None
     version = re.sub(r"^yolo|-.*$", "", family)
     file = f"{name if family in FILES_OF_THEIR_OWN else family}.yaml"
-    text = (Path(spec.origin).parent / "cfg" / "models" / version / file).read_text(encoding="utf-8")
+    return (Path(spec.origin).parent / "cfg" / "models" / version / file).read_text(encoding="utf-8")
+
+
+def _described(name: str, family: str) -> KnownModel:
+    text = _yaml_text(name, family)
     scale = name.removeprefix(family.partition("-")[0]).partition("-")[0]
     said = re.search(rf"^\s*{scale}: .*summary: .*?([\d,]+) parameters, .*?([\d.]+) GFLOPs", text, re.M | re.I)
     weights = weights_file(name)

@@ -59,6 +59,7 @@ from compression.spec import (
     Target,
 )
 from compression.telling import Tell, silent
+from compression.wishes import Wish
 
 INTERRUPTED_BY_HAND = "Interrupted. Resume the run: it goes on from its last whole epoch."
 TRAINING = "training the original"
@@ -94,6 +95,7 @@ def compress(
     *,
     level: int | None = None,
     target: Target | None = None,
+    layers: tuple[Wish, ...] = (),
     classes: str = "",
     recipe: RecipeName = DEFAULT_RECIPE,
     method: CutMethod | None = None,
@@ -118,7 +120,8 @@ def compress(
         model: catalog name, .yaml, or the path of a .pt.
         data: "shapes", a name of Ultralytics' catalog, a data.yaml, or a folder that holds one.
         level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
+        target: the costs to keep where `level` is None; not needed where layers are given.
+        layers: what single layers keep; level or target are met by the others.
         classes: names or indices of the only classes to keep, as "person,car"; empty for all.
         recipe: how to fine-tune.
         method: how channels are chosen and accuracy is recovered before training; its seed is not used.
@@ -142,6 +145,7 @@ def compress(
         data=data,
         level=level,
         target=target,
+        layers=layers,
         classes=classes,
         recipe=recipe,
         method=method or CutMethod(),
@@ -180,7 +184,7 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    resolve_target(request.level, request.target)
+    wishes = resolve_target(request.level, request.target, request.layers).layers
     check_device(request.device)
     tell(Progress(stage="dataset"))
     opened = None if is_architecture(request.model) else open_detector(request.model)
@@ -195,6 +199,10 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
         )
     if kept and detector.file is not None and len(detector.module.names) == whole.nc:
         detector = replace(detector, module=keep_classes(detector.module, kept))
+    if wishes:
+        # Before it waits in a queue: a layer may be mistyped.
+        whole_model = with_classes(detector, dataset.names) if needs_training(detector, dataset.nc) else detector.module
+        Planner(whole_model, request.imgsz, align=request.method.align).layer_groups.pins(wishes)
     return Question(request=request, spec=_spec(request, dataset, detector, kept), dataset=dataset, detector=detector)
 
 
@@ -220,7 +228,7 @@ def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple
         data=dataset.name,
         data_fingerprint=dataset.fingerprint,
         level=request.level,
-        target=resolve_target(request.level, request.target),
+        target=resolve_target(request.level, request.target, request.layers),
         classes=kept,
         head=detector.choose_head(request.head),
         task=detector.task,
@@ -434,8 +442,11 @@ class _Run:
         stored = folder / f"{detector.label}-{_suffix(spec)}.pt"
         trained, _ = read_checkpoint(made.checkpoint)
         write_checkpoint(trained, stored, {})
-        with self._stage("measuring"):
-            metrics = evaluate_for(spec, stored, self.dataset)
+        metrics = None if made.curve else made.recovered or made.pruned
+        # Without training, what was measured on the way is of the same weights.
+        if metrics is None:
+            with self._stage("measuring"):
+                metrics = evaluate_for(spec, stored, self.dataset)
         record = self._save(spec, detector, stored, original=original.metrics, metrics=metrics, made=made)
         _clear(folder)
         return record
@@ -454,9 +465,9 @@ class _Run:
     ) -> RunRecord:
         """Store the result, and note it in the checkpoint as far as a checkpoint of ours is concerned."""
         module, _ = read_checkpoint(checkpoint)
-        planner = Planner(detector.module, spec.imgsz)
+        planner = Planner(detector.module, spec.imgsz, align=spec.align)
         costs_original, _ = planner.outcome(detector.module)
-        costs, layers = planner.outcome(module)
+        costs, layers = planner.outcome(module, spec.target.layers)
         record = RunRecord(
             key=spec.key,
             provenance="measured",
@@ -515,10 +526,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _suffix(spec: RunSpec) -> str:
-    if spec.level is not None:
-        return f"level{spec.level}"
     short = {"GFLOPs": "gflops", "parameters": "params"}
-    return "-".join(f"{short.get(name, name)}{100 * part:g}" for name, part in spec.target.parts.items())
+    parts = [f"{short.get(name, name)}{100 * part:g}" for name, part in spec.target.parts.items()]
+    parts = parts if spec.level is None else [f"level{spec.level}"]
+    return "-".join([*parts, "layers"] if spec.target.layers else parts)
 
 
 def _clear(folder: Path) -> None:

@@ -23,23 +23,16 @@ from cache.record import Costs, LayerRow, TimeKept
 from compression.allocation import ALLOCATIONS, Units
 from compression.calibration import Calibration
 from compression.channels import channels_out
-from compression.costs import CostModel, Numbers
+from compression.cost_sheet import Numbers
+from compression.costs import CostModel
 from compression.criteria import CRITERIA, Subject, strongest_channels
 from compression.errors import ModelError, TargetError
 from compression.kinds import largest_stride
 from compression.latency_model import LatencyModel
+from compression.layer_groups import MIN_GROUP_KEPT, SMALLEST_BLOCK, LayerGroups
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, Target
 from compression.trace import ChannelGroup, Trace, trace
-
-# No group keeps less than this part of its channels, whatever the target.
-MIN_GROUP_KEPT = 0.125
-
-# Channels are removed in steps of a power of two, of at most `align` channels and at most this part of the group: odd
-# counts can run slower than the wider layer that they replace, and eights alone are coarse on narrow layers. Kernels
-# that work on blocks of 16 or more gain nothing from a finer step, so there it may be half of the group.
-STEP_PART = 8
-BLOCK_STEP_PART = 2
-SMALLEST_BLOCK = 16
+from compression.wishes import Wish, in_short
 
 # Both targets are to be met within half a percentage point; steps are moved until the error is a fifth of that.
 TOLERANCE = 0.005
@@ -125,14 +118,14 @@ class Planner:
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
         self._clock: LatencyModel | None = None
+        self._wishes: tuple[Wish, ...] = ()
         self._allocation = allocation
         self._align = align
-        self._members = [tie for tie in self.trace.ties if self.trace.groups[tie[0]].locked is None]
+        self.layer_groups = LayerGroups(self.costs, align)
+        self._members = self.layer_groups.units
         if not self._members:
             raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
-        self._widths = np.array([self.trace.groups[unit[0]].width for unit in self._members], dtype=np.float64)
-        self._spread = _spread_matrix(self._members, len(self.trace.groups))
-        self._fixed = self.costs.widths - self._spread @ self._widths
+        self._widths, self._steps = self.layer_groups.widths, self.layer_groups.steps
         full = self.costs.training_costs(self.costs.widths)
         self._gflops, self._params = float(full[0]), float(full[1])
         subject = Subject(
@@ -170,22 +163,74 @@ class Planner:
             For each cut the channels that each group keeps; which they are does not matter.
         """
         order = np.random.default_rng(seed)
-        steps = _steps(self._widths, self._align)
+        steps = self._steps
         mixed = np.array([order.permutation(parts) for _ in self._members]).T
         counts = [np.maximum(self._widths - steps * np.round(self._widths * (1 - row) / steps), steps) for row in mixed]
-        return [tuple(np.arange(round(count)) for count in self._per_group(each)) for each in counts]
+        return [tuple(np.arange(round(count)) for count in self.layer_groups.per_group(each)) for each in counts]
+
+    def wishing(self, wishes: Sequence[Wish]) -> Planner:
+        """The same planner, by whose plans some layers keep what is wished.
+
+        Raises:
+            SpecError: a layer is unknown or cannot keep that, or wishes about coupled layers contradict each other.
+        """
+        pins = self.layer_groups.pins(wishes)
+        made = copy.copy(self)
+        # A unit of which something is wished is as wide as that, and has its floor there.
+        made._widths, floors, prices = self._widths.copy(), self._units.floors.copy(), list(self._units.prices)
+        for unit, count in pins.items():
+            made._widths[unit] = floors[unit] = count
+            # Whatever is ranked goes before these channels.
+            prices[unit] = np.full(count, np.inf)
+        made._wishes = tuple(wishes)
+        saved = made._savings(made._widths)
+        made._units = replace(
+            self._units,
+            widths=made._widths,
+            floors=floors,
+            prices=prices,
+            gflops=saved["gflops"],
+            params=saved["params"],
+        )
+        return made
+
+    def cut_alone(self, part: float) -> dict[tuple[int, ...], tuple[NDArray[np.int64], ...]]:
+        """Cuts of one unit each: groups that must keep equally many channels, every other group left whole.
+
+        Args:
+            part: of the unit's channels that goes, the weakest ones; in whole steps, and no further than to its floor.
+
+        Returns:
+            For the unit, by the indices of its groups, the channels that each group of the trace keeps.
+        """
+        steps, whole = self._steps, [np.arange(len(scores)) for scores in self._scores]
+        counts = np.clip(self._widths - steps * np.round(self._widths * part / steps), self._least(steps), self._widths)
+        return {
+            unit: tuple(
+                strongest_channels(self._scores[index], round(count)) if index in unit else channels
+                for index, channels in enumerate(whole)
+            )
+            for unit, count in zip(self._members, counts, strict=True)
+        }
+
+    def scores_of(self, unit: tuple[int, ...]) -> NDArray[np.float64]:
+        """The scores of all channels of some groups by the criterion, ascending."""
+        return np.sort(np.concatenate([self._scores[index] for index in unit]))
 
     def plan(self, target: Target) -> PruningPlan:
         """Choose the channels to keep; a latency is met by prediction, and only by a planner that has a clock.
 
         Raises:
+            SpecError: a wish about a layer cannot be met, see `wishing`.
             TargetError: the model cannot be cut that far, or not both costs together.
         """
+        if target.layers and not self._wishes:
+            return self.wishing(target.layers).plan(target)
         start = time.perf_counter()
         counts = self._counts(target, start + TIME_LIMIT_S)
         kept = tuple(
             strongest_channels(scores, round(count))
-            for scores, count in zip(self._scores, self._per_group(counts), strict=True)
+            for scores, count in zip(self._scores, self.layer_groups.per_group(counts), strict=True)
         )
         n_kept = np.array([len(channels) for channels in kept], dtype=np.float64)
         return PruningPlan(
@@ -193,7 +238,7 @@ class Planner:
             kept=kept,
             before=self.costs.costs(self.costs.widths),
             after=self.costs.costs(n_kept),
-            layers=self.costs.rows(n_kept),
+            layers=self.layer_groups.marked(self.costs.rows(n_kept), self._wishes),
             warnings=(*self.trace.warnings, *self._warnings(target, counts), *_stopped(start)),
             seconds=time.perf_counter() - start,
             time=self._clock.time_kept(n_kept) if self._clock else None,
@@ -203,6 +248,10 @@ class Planner:
     def _counted(self) -> str:
         """What is counted first, beside the parameters."""
         return "latency" if self._clock else "GFLOPs"
+
+    @property
+    def _as_wished(self) -> str:
+        return f" with {in_short(self._wishes)}" if self._wishes else ""
 
     def _goals(self, target: Target) -> tuple[float | None, float | None]:
         """The parts to keep: of GFLOPs or predicted time, and of the parameters."""
@@ -229,21 +278,22 @@ class Planner:
             widths.append(width + more * width / places)
         return np.array(widths, dtype=np.float64)
 
-    def outcome(self, module: DetectionModel) -> tuple[Costs, tuple[LayerRow, ...]]:
+    def outcome(self, module: DetectionModel, wishes: Sequence[Wish] = ()) -> tuple[Costs, tuple[LayerRow, ...]]:
         """Costs of a narrower copy of the model, and one row a layer, both against the model itself.
 
         Args:
             module: what surgery, once or several times, left of the model.
+            wishes: about layers, that it was cut by.
         """
-        kept = self._per_group(self._widths_in(module))
-        return self.costs.costs(kept), self.costs.rows(kept)
+        kept = self.layer_groups.per_group(self._widths_in(module))
+        return self.costs.costs(kept), self.layer_groups.marked(self.costs.rows(kept), wishes)
 
     def _counts(self, target: Target, deadline: float) -> Numbers:
+        self._check_reach(target)
         if all(goal in (1, None) for goal in self._goals(target)):
             return self._widths
-        self._check_reach(target)
         ideal = self._ideal_cut(target)
-        steps = _steps(self._widths, self._align)
+        steps = self._steps
         # A block that is cut into costs as much as a whole one, so the steps stay while the targets allow it.
         near_enough = AIM if self._align < SMALLEST_BLOCK else TOLERANCE
         for divisor in (1, 2, 4, 8):
@@ -253,13 +303,19 @@ class Planner:
         return counts
 
     def _check_reach(self, target: Target) -> None:
-        least = self._kept_parts(self._units.floors)
+        least, most = self._kept_parts(self._units.floors), self._kept_parts(self._widths)
         names = (self._counted, "parameters")
-        for name, asked, reached in zip(names, self._goals(target), least, strict=True):
-            if asked is not None and asked < reached:
+        but = f", but for those that are wished otherwise ({in_short(self._wishes)})," if self._wishes else ""
+        for name, asked, low, high in zip(names, self._goals(target), least, most, strict=True):
+            if asked is not None and asked < low:
                 raise TargetError(
                     f"Keeping {asked:g} of the {name} is out of reach: with every layer at its floor of "
-                    f"{MIN_GROUP_KEPT:g} of its channels this model keeps {reached:.3f}; ask for more than that."
+                    f"{MIN_GROUP_KEPT:g} of its channels{but} this model keeps {low:.3f}; ask for more than that."
+                )
+            if asked is not None and asked > high + TOLERANCE:
+                raise TargetError(
+                    f"Keeping {asked:g} of the {name} is out of reach: by what is wished ({in_short(self._wishes)}) "
+                    f"this model keeps {high:.3f} where no other layer is cut; ask for less than that."
                 )
 
     def _ideal_cut(self, target: Target) -> Numbers:
@@ -295,8 +351,8 @@ class Planner:
         if abs(nearest) > MOVABLE:
             raise TargetError(
                 f"Keeping {first:g} of the {self._counted} and {params:g} of the parameters contradict each other for "
-                f"this model; with that part of the {self._counted} it keeps {params + nearest:.3f} of the parameters "
-                f"at the nearest."
+                f"this model{self._as_wished}; with that part of the {self._counted} it keeps {params + nearest:.3f} "
+                f"of the parameters at the nearest."
             )
         return self._at_depth(units, tilt, target)
 
@@ -325,7 +381,7 @@ class Planner:
 
     def _round(self, ideal: Numbers, step: Numbers, target: Target, deadline: float) -> Numbers:
         """Whole steps nearest to the ideal cut, then single steps moved while the targets' error shrinks."""
-        floor = self._widths - step * np.floor((self._widths - self._units.floors) / step)
+        floor = self._least(step)
         counts = np.clip(self._widths - step * np.round((self._widths - ideal) / step), floor, self._widths)
         best = self._badness(counts[:, None], ideal, step, target)[0]
         moves = np.concatenate([np.diag(step), -np.diag(step)], axis=1)
@@ -347,6 +403,10 @@ class Planner:
                 break
         return counts
 
+    def _least(self, step: Numbers) -> Numbers:
+        """The fewest channels of each unit that whole steps leave without going below its floor."""
+        return self._widths - step * np.floor((self._widths - self._units.floors) / step)
+
     def _badness(self, trials: Numbers, ideal: Numbers, step: Numbers, target: Target) -> Numbers:
         errors = self._errors(trials, target) / AIM
         unevenness = (((trials - ideal[:, None]) / step[:, None]) ** 2).mean(axis=0)
@@ -358,14 +418,10 @@ class Planner:
         return np.array([part - goal for part, goal in parts if goal is not None])
 
     def _kept_parts(self, counts: Numbers) -> tuple[Numbers, Numbers]:
-        per_group = self._per_group(counts)
+        per_group = self.layer_groups.per_group(counts)
         gflops, params = self.costs.training_costs(per_group)
         first = self._clock.kept(per_group) if self._clock else gflops / self._gflops
         return first, params / self._params
-
-    def _per_group(self, counts: Numbers) -> Numbers:
-        fixed = self._fixed.reshape(-1, *(1,) * (counts.ndim - 1))
-        return fixed + self._spread @ counts
 
     def _warnings(self, target: Target, counts: Numbers) -> list[str]:
         names = (self._counted, "parameters")
@@ -381,24 +437,7 @@ def _stopped(start: float) -> Iterator[str]:
         yield f"Planning was stopped after {TIME_LIMIT_S:g} s; the cut may lie further from its targets than it could."
 
 
-def _steps(widths: Numbers, align: int) -> Numbers:
-    """The steps in which channels of each unit are removed."""
-    if align < SMALLEST_BLOCK:
-        return np.minimum(align, 2.0 ** np.floor(np.log2(np.maximum(widths / STEP_PART, 1))))
-    whole = widths.astype(np.int64)
-    # What is left is a multiple of the step as well: it divides the width.
-    divides = (whole & -whole).astype(np.float64)
-    return np.minimum(np.minimum(align, divides), 2.0 ** np.floor(np.log2(np.maximum(widths / BLOCK_STEP_PART, 1))))
-
-
 def _structure(model: DetectionModel, group: ChannelGroup) -> tuple[tuple[Any, ...], ...]:
     """What a group's channels run through, without names and sizes; equal for groups of isomorphic structure."""
     layers = ((member.side, model.get_submodule(member.layer)) for member in group.members)
     return tuple((side, type(layer).__name__, getattr(layer, "kernel_size", None)) for side, layer in layers)
-
-
-def _spread_matrix(units: list[tuple[int, ...]], n_groups: int) -> Numbers:
-    matrix = np.zeros((n_groups, len(units)))
-    for column, unit in enumerate(units):
-        matrix[list(unit), column] = 1
-    return matrix

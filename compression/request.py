@@ -20,9 +20,11 @@ from compression.spec import (
     CutMethod,
     HeadName,
     RecipeName,
+    RunSpec,
     Target,
     default_imgsz,
 )
+from compression.wishes import Wish, layers_argument, locked_argument, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ class RunRequest:
         model: catalog name, .yaml, or the path of a .pt.
         data: known name or the path of a data.yaml.
         level: 0 to 5; None with a custom target.
-        target: the costs to keep where `level` is None.
+        target: the costs to keep where `level` is None; None also where only wishes about layers are given.
+        layers: what single layers keep, beside or in place of level and target.
         classes: names or indices of the only classes to keep, as "person,car"; "" for all.
         recipe: how the pruned model is fine-tuned.
         method: how channels are chosen and accuracy is recovered before training; its seed is not used.
@@ -52,6 +55,7 @@ class RunRequest:
     data: str
     level: int | None = None
     target: Target | None = None
+    layers: tuple[Wish, ...] = ()
     classes: str = ""
     recipe: RecipeName = DEFAULT_RECIPE
     method: CutMethod = field(default_factory=CutMethod)
@@ -64,6 +68,31 @@ class RunRequest:
     device: str = ""
     head: HeadName | None = None
     resources: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", settled(self.layers))
+
+    @classmethod
+    def of_spec(cls, spec: RunSpec) -> RunRequest:
+        """What asks the question of a stored result again, with model and data set as they were given."""
+        return cls(
+            model=spec.model,
+            data=spec.data_source or spec.data,
+            level=spec.level,
+            target=spec.target if spec.level is None else None,
+            layers=spec.target.layers if spec.level is not None else (),
+            classes=",".join(map(str, spec.classes)),
+            recipe=spec.recipe,
+            method=spec.method,
+            steps=spec.steps,
+            epochs=spec.epochs,
+            patience=spec.patience,
+            imgsz=spec.imgsz,
+            batch=spec.batch,
+            seed=spec.seed,
+            device=spec.device,
+            head=spec.head,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as plain data."""
@@ -82,6 +111,8 @@ class RunRequest:
                 **{
                     **values,
                     "target": Target.from_dict(target) if target else None,
+                    # Older requests do not speak of layers.
+                    "layers": tuple(Wish(**wish) for wish in values.get("layers", ())),
                     "method": CutMethod(**values["method"]),
                 }
             )
@@ -91,6 +122,7 @@ class RunRequest:
     def arguments(self) -> tuple[str, ...]:
         """The command line behind `trimboard run`, for the machine that a latency is asked for on."""
         latency = self.target.latency if self.target else None
+        wishes = (*self.layers, *(self.target.layers if self.target else ()))
         asked = {
             "data": self.data,
             "level": self.level,
@@ -99,6 +131,8 @@ class RunRequest:
             "keep-latency": latency.kept if latency else None,
             "backend": latency.backend if latency else None,
             "threads": latency.threads if latency else None,
+            "lock": locked_argument(wishes) or None,
+            "layer": layers_argument(wishes) or None,
             "epochs": self.epochs,
             "patience": self.patience,
             "imgsz": self.imgsz,
@@ -121,5 +155,8 @@ class RunRequest:
 
     def command(self) -> str:
         """The same as a user types it, without what is so by default."""
-        by_default = RunRequest(model=self.model, data="", imgsz=default_imgsz(self.model)).arguments()
+        by_default = set(RunRequest(model=self.model, data="", imgsz=default_imgsz(self.model)).arguments())
+        if self.target and self.target.latency:
+            # Where steps of channels are not named, they are what the backend likes.
+            by_default.discard(f"--align={self.method.align}")
         return shlex.join(["trimboard", "run", self.model, *(a for a in self.arguments() if a not in by_default)])

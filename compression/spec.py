@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
 from compression.models import TaskName, model_label, task_of_name
+from compression.wishes import Wish, in_words, settled
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
 SPEC_VERSION = 1
@@ -91,16 +92,26 @@ class Target:
         gflops_kept: part of the GFLOPs at the run's image size, 0.2 to 1.
         params_kept: part of the parameters, 0.2 to 1.
         latency: the time to keep, in place of GFLOPs.
+        layers: what single layers keep; the costs are met by the others. Where no cost is asked for, these layers are
+            cut, and nothing else.
     """
 
     gflops_kept: float | None
     params_kept: float | None
     latency: LatencyTarget | None = None
+    layers: tuple[Wish, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.gflops_kept is None and self.params_kept is None and self.latency is None:
+        object.__setattr__(self, "layers", settled(self.layers))
+        if not self.parts and not self.layers:
             raise SpecError(
-                "A target needs something to keep; give --keep-gflops or --keep-latency, --keep-params, or both."
+                "A target needs something to keep; give --keep-gflops or --keep-latency, --keep-params, or both, or "
+                "--layer."
+            )
+        if not self.parts and all(wish.locks for wish in self.layers):
+            raise SpecError(
+                f"With {in_words(self.layers)} and nothing else asked for there is nothing to cut; give --layer, "
+                f"--level or --keep-gflops beside --lock."
             )
         if self.gflops_kept is not None and self.latency is not None:
             raise SpecError(
@@ -120,14 +131,15 @@ class Target:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Target:
-        """The inverse of `asdict`, also of what was written before there were latencies.
+        """The inverse of `asdict`, also of what was written before there were latencies and wishes about layers.
 
         Raises:
             SpecError: a part is out of range.
             TypeError: a field is unknown or missing.
         """
         latency = values.get("latency")
-        return cls(**{**values, "latency": LatencyTarget(**latency) if latency else None})
+        layers = tuple(Wish(**wish) for wish in values.get("layers", ()))
+        return cls(**{**values, "latency": LatencyTarget(**latency) if latency else None, "layers": layers})
 
 
 def _check_kept(name: str, kept: float) -> None:
@@ -249,6 +261,8 @@ class RunSpec:
         _check_steps(self)
         if self.steps > 1 and self.target.latency is not None:
             raise SpecError(f"A latency is reached in one step; leave --steps {self.steps} out.")
+        if self.steps > 1 and self.target.layers:
+            raise SpecError(f"Layers are cut as wished in one step; leave --steps {self.steps} out.")
 
     @property
     def method(self) -> CutMethod:
@@ -290,8 +304,9 @@ class RunSpec:
         for field, before in _ADDED_FIELDS.items():
             if decisive[field] == before:
                 del decisive[field]
-        if self.target.latency is None:
-            del decisive["target"]["latency"]
+        for field in ("latency", "layers"):
+            if not decisive["target"][field]:
+                del decisive["target"][field]
         # Two paths to the same weights are the same model.
         decisive["model"] = None if self.weights_sha256 else model_label(self.model)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -72,7 +72,12 @@ def without_channels(model: DetectionModel, trace: Trace, plan: PruningPlan) -> 
         trace: its channel groups.
         plan: which channels of each group stay.
     """
-    return _silenced(model, _positions_to_remove(trace, plan.kept))
+    return silence_others(model, trace, plan.kept)
+
+
+def silence_others(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) -> DetectionModel:
+    """The same, of the channels that each group keeps."""
+    return _silenced(model, _positions_to_remove(trace, kept))
 
 
 def _silenced(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) -> DetectionModel:

@@ -24,12 +24,12 @@ def main() -> None:
         return
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("1. Model", anchor=False)
+        st.header("1. Model", anchor=False)
         bring("model")
     with right:
-        st.subheader("2. Data set", anchor=False)
+        st.header("2. Data set", anchor=False)
         bring("data")
-    st.subheader("3. What each level would cut", anchor=False)
+    st.header("3. What each level would cut", anchor=False)
     _lead_on(brought("model"), brought("data"))
 
 

@@ -17,7 +17,7 @@ from pages.parts.access import AccessError, check_may_act, may_act
 from pages.parts.deployable import Deployable, deployables
 from pages.parts.exporting import FileCard, file_cards, offers
 from pages.parts.job_views import show_jobs
-from pages.parts.results import open_store
+from pages.parts.results import heads_on, open_store
 from pages.parts.runs import plain
 
 # Field of a `Deployable` and parameter of the address, as on Explore -> label of its select box.
@@ -47,9 +47,9 @@ def main() -> None:
         "Export a measured model to the format of the place where it shall run. Each file is run on real images beside "
         "its checkpoint, so that you see what the format and the precision change."
     )
-    store, records = open_store()
+    store = open_store()
     # A page that is drawn again and again waits for no download.
-    found = deployables(records, partial(store.artifact_path, fetch=False))
+    found = deployables(heads_on(store), partial(store.artifact_path, fetch=False))
     if not found:
         st.info(_NOTHING_YET if may_act() else "Nothing was exported yet.", icon=":material/info:")
         return
@@ -123,7 +123,11 @@ def _choose_formats(precision: PrecisionName, *, with_data: bool) -> list[Format
         for offer in offers(precision, with_data=with_data):
             with st.container(gap=None):
                 ticked = st.checkbox(
-                    offer.label, offer.format == "onnx", key=f"format-{offer.format}", disabled=bool(offer.reason)
+                    offer.label,
+                    offer.format == "onnx",
+                    key=f"format-{offer.format}",
+                    bind="query-params",
+                    disabled=bool(offer.reason),
                 )
                 if offer.reason:
                     st.caption(plain(offer.reason))
@@ -155,7 +159,7 @@ def _start(
 
 def _draw_files(chosen: Deployable) -> None:
     cards = file_cards(find_exports(exports_folder(chosen.sha256)))
-    st.subheader("Files", anchor=False)
+    st.header("Files", anchor=False)
     if not cards:
         st.caption("None of this checkpoint yet. Files stay here once they were made, and are not made twice.")
     for card in cards:

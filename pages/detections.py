@@ -8,7 +8,6 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from cache.record import RunRecord
 from cache.store import Store
 from compression.detection_changes import Comparison, compare
 from compression.detections import DEFAULT_CONF, Detection, detect
@@ -56,8 +55,8 @@ def main() -> None:
         "One image, seen by two models: what the second one lost, what it newly finds, and which boxes moved. Below, "
         "the images, classes and object sizes of the data set that lose most."
     )
-    store, records = open_store()
-    chosen = choose_series(records)
+    store = open_store()
+    chosen = choose_series(store)
     if chosen.series is not None and chosen.series.any_record.task == "classify":
         st.info(
             f"{plain(chosen.model)} is a classifier: it finds nothing within images that could be compared here.",
@@ -67,12 +66,12 @@ def main() -> None:
     pair = _choose_levels(store, chosen)
     if pair is None:
         return
-    source, problem = _find_data(chosen.data, records)
+    source, problem = _find_data(chosen)
     assert chosen.series is not None
     record = chosen.series.any_record
     if record.task in _AS_BOXES:
         st.caption(_AS_BOXES[record.task])
-    picture = _choose_picture(chosen, source, problem, records)
+    picture = _choose_picture(chosen, source, problem)
     if picture is not None:
         _draw_comparison(*pair, picture, record.imgsz, record.head)
     question = RankingQuestion(
@@ -110,18 +109,16 @@ def _choose_levels(store: Store, chosen: Chosen) -> tuple[Level, Level] | None:
     return by_label[before], by_label[after]
 
 
-def _find_data(data: str, records: Sequence[RunRecord]) -> tuple[DataSource | None, str]:
+def _find_data(chosen: Chosen) -> tuple[DataSource | None, str]:
     """Where the data set is, or why it is nowhere."""
-    given = str(st.session_state.get(path_key(data)) or "").strip()
+    given = str(st.session_state.get(path_key(chosen.data)) or "").strip()
     try:
-        return find_data(data, given, [record for record in records if record.data == data]), ""
+        return find_data(chosen.data, given, chosen.on_same_data), ""
     except DatasetError as error:
         return None, str(error)
 
 
-def _choose_picture(
-    chosen: Chosen, source: DataSource | None, problem: str, records: Sequence[RunRecord]
-) -> Picture | None:
+def _choose_picture(chosen: Chosen, source: DataSource | None, problem: str) -> Picture | None:
     """The image to look at; None where there is none yet, which is said."""
     # The images of a data set are no results, and may be nobody else's business.
     kinds = [SAMPLE] * (chosen.data == BUILT_IN_DATA) + [FROM_DATA, UPLOAD] * may_act()
@@ -136,7 +133,7 @@ def _choose_picture(
         if kind == UPLOAD:
             return _upload()
         if source is None:
-            _ask_for_path(chosen.data, problem, records)
+            _ask_for_path(chosen, problem)
             return None
         return _choose_validation_image(source, chosen.asked.get("image"))
     except TrimboardError as error:
@@ -157,11 +154,11 @@ def _upload() -> Picture | None:
     return uploaded_picture(file.name, file.getvalue())
 
 
-def _ask_for_path(data: str, problem: str, records: Sequence[RunRecord]) -> None:
+def _ask_for_path(chosen: Chosen, problem: str) -> None:
     st.info(plain(problem), icon=":material/folder_off:")
-    whole = whole_name(data, [record for record in records if record.data == data])
-    before = st.session_state.get(path_key(data))
-    path = st.text_input(f"Path of the data.yaml of {whole}", key=path_key(data), persist_state="session")
+    whole, key = whole_name(chosen.data, chosen.on_same_data), path_key(chosen.data)
+    before = st.session_state.get(key)
+    path = st.text_input(f"Path of the data.yaml of {whole}", key=key, persist_state="session")
     if path != before:
         st.rerun()
 

@@ -31,7 +31,14 @@ from pages.parts.combinations import (
 )
 from pages.parts.conditions import find_data, path_key
 from pages.parts.device_plot import draw_device
-from pages.parts.device_points import COST_LABELS, DevicePoint, combination_rows, device_points, front_in_words
+from pages.parts.device_points import (
+    COLUMN_HEADINGS,
+    COST_LABELS,
+    DevicePoint,
+    combination_rows,
+    device_points,
+    front_in_words,
+)
 from pages.parts.job_views import show_jobs
 from pages.parts.legend import device_legend_html
 from pages.parts.lost_speed import show_lost_speed
@@ -65,8 +72,8 @@ def main() -> None:
         "siblings stand on one picture, each measured: its accuracy on the file that is deployed, and its time in turn "
         "with level 0 in full precision."
     )
-    store, records = open_store()
-    chosen = choose_series(records)
+    store = open_store()
+    chosen = choose_series(store)
     if chosen.series is None:
         st.info(
             f"Nothing is measured of {plain(chosen.model)} on {plain(chosen.data)} yet. Measure a level on the page "
@@ -74,7 +81,7 @@ def main() -> None:
             icon=":material/info:",
         )
         return
-    on_data = [record for record in records if record.data == chosen.data]
+    on_data = chosen.on_same_data
     command = _offer_to_measure(store, chosen, chosen.series, on_data)
     _draw_measured(store, chosen.series, on_data, command)
     _draw_lost_speed(store, chosen.series)
@@ -115,13 +122,24 @@ def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, .
     key = series.any_record.key[:SHORT_KEY]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         levels = st.multiselect("Levels", options, options, key=f"levels-{key}", width=220)
-        backends = st.multiselect("Backends", BACKENDS, DEFAULT_BACKENDS, key="backends", width=260)
-        precisions = st.multiselect("Precisions", PRECISIONS, DEFAULT_PRECISIONS, key="precisions", width=220)
-        sizes = st.multiselect(
-            "Image sizes", SIZES, DEFAULT_SIZES, format_func="{:g}".format, key="sizes", width=260, help=_SIZES_HELP
+        backends = st.multiselect(
+            "Backends", BACKENDS, DEFAULT_BACKENDS, key="backends", bind="query-params", width=260
         )
-        threads = st.number_input("Threads", 1, MOST_THREADS, 1, key="threads-wanted", width=110)
-        siblings = st.toggle("Siblings", key="siblings", help=_SIBLINGS_HELP)
+        precisions = st.multiselect(
+            "Precisions", PRECISIONS, DEFAULT_PRECISIONS, key="precisions", bind="query-params", width=220
+        )
+        sizes = st.multiselect(
+            "Image sizes",
+            SIZES,
+            DEFAULT_SIZES,
+            format_func="{:g}".format,
+            key="sizes",
+            bind="query-params",
+            width=260,
+            help=_SIZES_HELP,
+        )
+        threads = st.number_input("Threads", 1, MOST_THREADS, 1, key="threads-wanted", bind="query-params", width=110)
+        siblings = st.toggle("Siblings", key="siblings", bind="query-params", help=_SIBLINGS_HELP)
     elsewhere = ", ".join(f"level {level}" for level in sorted(series.levels) if level not in options)
     if elsewhere:
         st.caption(f"Not offered, because its checkpoint is not on this machine: {elsewhere}.")
@@ -167,7 +185,7 @@ def _draw_measured(
         head=record.head,
         data_fingerprint=series.spec.data_fingerprint,
     )
-    st.subheader("Accuracy against cost", anchor=False)
+    st.header("Accuracy against cost", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         metric = _choose("Accuracy as", metric_labels(record.task), "map50_95", key=metric_key(record.task))
         # The ratio first: what else the machine did while one was timed befell level 0 as well.
@@ -224,7 +242,9 @@ def _draw_points(
         "the image and non-maximum suppression are not in it."
     )
     rows = pd.DataFrame(combination_rows(points))
-    st.dataframe(rows, hide_index=True, width="stretch", key="device-table")
+    # None hides a column.
+    headings = {name: COLUMN_HEADINGS.get(name) for name in rows.columns}
+    st.dataframe(rows, hide_index=True, width="stretch", key="device-table", column_config=headings)
     st.download_button(
         "Export CSV",
         data=lambda: rows.to_csv(index=False).encode(),
@@ -240,7 +260,7 @@ def _draw_missing(combinations: Sequence[Combination], device: Device, command: 
     half = [one for one in combinations if one.accuracy is None or one.cost("ratio") is None]
     if not half:
         return
-    st.subheader("Not measured yet", anchor=False)
+    st.header("Not measured yet", anchor=False)
     st.markdown("\n".join(f"- {sentence}" for sentence in missing_of(half)))
     if not may_act():
         return
@@ -259,9 +279,15 @@ def _draw_lost_speed(store: Store, series: Series) -> None:
     levels = [level for level in sorted(series.levels) if level != ORIGINAL]
     if not levels:
         return
-    st.subheader("Where the speed-up is lost", anchor=False)
+    st.header("Where the speed-up is lost", anchor=False)
     level = st.segmented_control(
-        "Level", levels, default=levels[-1], required=True, format_func="level {}".format, key="lost-speed-level"
+        "Level",
+        levels,
+        default=levels[-1],
+        required=True,
+        format_func="level {}".format,
+        key="lost-speed-level",
+        bind="query-params",
     )
     show_lost_speed(store, series.levels[level or levels[-1]], originals_of(series))
 

@@ -2,66 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import streamlit as st
 
-from cache.comparison import published_table, to_csv
-from cache.judged import beside_of
-from cache.record import CHECKPOINT, RunRecord
+from cache.comparison import published_table
+from cache.record import RunRecord
 from cache.rivals import originals_of
-from cache.series import Series
-from cache.store import Store
-from compression.errors import TrimboardError
 from compression.levels import LEVELS, ORIGINAL, target_of
-from compression.models import TaskName
 from compression.tasks import TASKS, head_in_words
 from pages.parts import formats, frame
 from pages.parts.access import may_act
 from pages.parts.chooser import choose_series
 from pages.parts.conditions import path_key
-from pages.parts.heatmap import heatmap, most_cut
 from pages.parts.launch import launch_form
-from pages.parts.legend import legend_html, scale_html
-from pages.parts.measured_times import MeasuredTimes, measured_times, ratios_of
-from pages.parts.methods import made_by, planned_by
+from pages.parts.layers_view import show_layers
+from pages.parts.light import draw_command, draw_table
+from pages.parts.measured_times import MeasuredTimes, measured_times
+from pages.parts.methods import planned_by
 from pages.parts.outcome import (
-    COST_LABELS,
-    MetricName,
     Outcome,
     among_seeds,
     cards,
     deployed,
     metric_help,
-    metric_key,
-    metric_labels,
     on_test_images,
     on_the_way,
     outcome_of,
 )
 from pages.parts.planning import show_planning
-from pages.parts.plots import CONFIG, draw_heatmap, draw_tradeoff
+from pages.parts.recommend import show_recommendation
 from pages.parts.results import open_store
 from pages.parts.runs import show_runs
-from pages.parts.tradeoff import Tradeoff, focus, n_points, tradeoff
+from pages.parts.sharing import show_sharing
+from pages.parts.tradeoff_view import show_tradeoff
 from pages.parts.verdict_box import show_verdicts
 from pages.parts.view import View, view_of
+from pages.parts.whatif import show_whatif
 
-_TIMED_ON = (
-    "Where a forward pass was timed, in turn with the original so that what else the machine did befell both. "
-    "1 is the original's own time."
-)
 _NO_CHECKPOINT = (
     "It cannot be timed here, because its checkpoint or that of the original is not on this machine. To get both, run "
     "the levels here, or take them with `trimboard import-results`."
 )
-_UNTRAINED = "Show where levels stood after recovery, before any training."
 _NOTHING_YET = (
     "Nothing has been measured yet. Choose a model and a data set: the costs of each level come from a plan in "
     "seconds, and the button below starts the first measurement."
 )
-_WHOLE_FAMILY = "Show every unpruned model of the family, not only the surroundings of the levels."
 
 
 def main() -> None:
@@ -75,29 +59,18 @@ def main() -> None:
     )
     if may_act():
         st.page_link("pages/bring.py", label="Add your own model or data set", icon=":material/upload_file:")
-    store, records = open_store()
-    if not any(record.provenance == "measured" for record in records):
+    store = open_store()
+    chosen = choose_series(store)
+    if not any(known.provenance == "measured" for known in chosen.known):
         st.info(_NOTHING_YET if may_act() else "Nothing has been measured yet.", icon=":material/info:")
-    view = _choose(store, records)
-    _draw_level(view)
-
-
-def _choose(store: Store, records: list[RunRecord]) -> View:
-    chosen = choose_series(records)
-    return view_of(
-        store,
-        records,
-        model=chosen.model,
-        data=chosen.data,
-        series=chosen.series,
-        same_conditions=chosen.same_conditions,
-        given_path=str(st.session_state.get(path_key(chosen.data)) or "").strip(),
-    )
+    given_path = str(st.session_state.get(path_key(chosen.data)) or "").strip()
+    _draw_level(view_of(store, chosen, given_path))
 
 
 @st.fragment
 def _draw_level(view: View) -> None:
     """Everything that follows the slider."""
+    show_recommendation(view)
     with st.container(key="controls"):
         level = st.slider("Compression level", LEVELS[0], LEVELS[-1], LEVELS[2], key="level", bind="query-params")
         st.caption(_aim(level))
@@ -108,16 +81,21 @@ def _draw_level(view: View) -> None:
     show_runs(view.store, view.subject, view.unmeasured)
     if outcome.record is None:
         _draw_unmeasured(view, level, outcome)
-    _draw_tradeoff(view, level, outcome)
-    _draw_heatmap(view, level, outcome)
-    left, right = st.columns([5, 4], gap="large")
+    show_tradeoff(view, level)
+    show_layers(view, level, outcome)
+    show_whatif(view, level, outcome)
+    left, right = st.columns(2, gap="large")
     with left:
         _draw_table(view, outcome)
     with right:
-        _draw_downloads(view, outcome)
+        _draw_times(view, outcome)
+    show_sharing(view, outcome)
     if outcome.record is not None and view.options is not None and may_act():
-        with st.expander("Measure this level again, with other settings"):
-            launch_form(level, view.options)
+        # A form of twenty fields would travel to the browser with each step of the slider.
+        again = st.expander("Measure this level again, with other settings", key="again", on_change="rerun")
+        if again.open:
+            with again:
+                launch_form(level, view.options)
 
 
 def _aim(level: int) -> str:
@@ -199,7 +177,7 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
     missing = [one for one in view.unmeasured if one not in view.plans]
     with st.container(border=True, key="unmeasured"):
         conditions = " under these conditions" if view.is_measured_otherwise(level) else ""
-        st.subheader(f"Level {level} is not measured yet{conditions}", anchor=False)
+        st.header(f"Level {level} is not measured yet{conditions}", anchor=False)
         if outcome.plan is not None:
             st.markdown(planned_by(outcome.plan))
         if view.question is not None and missing:
@@ -218,69 +196,13 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
                 st.rerun()
 
 
-def _draw_tradeoff(view: View, level: int, outcome: Outcome) -> None:
-    st.subheader("Accuracy against cost", anchor=False)
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        metric = _choose_metric(outcome.task)
-        whole = st.toggle("Whole family", key="family", bind="query-params", help=_WHOLE_FAMILY)
-        untrained = _choose_untrained(view.series)
-    planned = outcome.costs if outcome.record is None else None
-    plot = partial(
-        tradeoff,
-        view.series,
-        view.neighbours,
-        metric=metric,
-        level=level,
-        planned=planned,
-        untrained=untrained,
-        other_seeds=view.other_seeds,
-    )
-    data = [plot(cost=cost) for cost in COST_LABELS]
-    if not any(one.measured or one.siblings_published or one.published or one.custom for one in data):
-        st.info(f"No accuracy is known here yet. The first measured level of {view.model} on {view.data} appears here.")
+def _draw_times(view: View, outcome: Outcome) -> None:
+    if view.series is None or not (view.times or outcome.record):
         return
-    st.html(legend_html(data[0]))
-    for column, one in zip(st.columns(2, gap="medium"), data, strict=True):
-        with column:
-            figure = draw_tradeoff(one, None if whole else focus(one))
-            st.plotly_chart(figure, key=f"tradeoff-{one.cost}", config=CONFIG, width="stretch")
-    notes = [view.neighbours.left_out]
-    if not (view.neighbours.siblings or view.neighbours.siblings_published):
-        notes.append(
-            f"No unpruned sibling of {view.model} is measured on {view.data} under these conditions, so the line that "
-            "smaller stock models would give is missing."
-        )
-    if any(notes):
-        st.caption(" ".join(filter(None, notes)))
-    if view.series is not None and (view.times or outcome.record is not None):
-        _draw_times(view, outcome, plot, data[0], whole)
-
-
-def _draw_times(view: View, outcome: Outcome, plot: Callable[..., Tradeoff], by_gflops: Tradeoff, whole: bool) -> None:
-    """The same on a third axis, measured time, and the times of the chosen level."""
-    assert view.series is not None
-    st.subheader("Accuracy against measured time" if view.times else "Measured time", anchor=False)
-    left, right = st.columns(2, gap="medium") if view.times else (None, st.container())
-    if left is not None:
-        with left:
-            setting = st.selectbox(
-                "Measured on", list(view.times), format_func=lambda one: one.label, key="timed-on", help=_TIMED_ON
-            )
-            data = plot(cost="time", ratios=ratios_of(view.series, view.times[setting]))
-            st.plotly_chart(
-                draw_tradeoff(data, None if whole else focus(data)), key="tradeoff-time", config=CONFIG, width="stretch"
-            )
-            known = n_points(by_gflops)
-            if missing := known - n_points(data):
-                st.caption(f"{missing} of {known} measured models were not timed there, and are left out.")
-    with right:
-        _draw_level_times(view, outcome)
-
-
-def _draw_level_times(view: View, outcome: Outcome) -> None:
+    st.header("Measured time", anchor=False)
     times = _times_of(view, outcome.record) if outcome.record else None
     if times and not times.rows.empty:
-        st.table(times.rows, border="horizontal", hide_index=True)
+        draw_table(times.rows)
         st.caption(times.note)
     else:
         st.info(f"Level {outcome.level} was not timed yet. Fewer GFLOPs are not as much less time.")
@@ -288,109 +210,21 @@ def _draw_level_times(view: View, outcome: Outcome) -> None:
     if not may_act():
         return
     if view.bench_command:
-        st.caption("What was not timed yet, in turn with the original:")
-        st.code(view.bench_command, language="bash", wrap_lines=True)
+        draw_command("Command that times what was not timed yet", view.bench_command, "bench-command")
     elif times and times.rows.empty:
         st.caption(_NO_CHECKPOINT)
 
 
-def _choose_untrained(series: Series | None) -> bool:
-    if series is None or not any(record.metrics_recovered for record in series.compressed):
-        return False
-    return st.toggle("Before training", value=True, key="untrained", bind="query-params", help=_UNTRAINED)
-
-
-def _choose_metric(task: TaskName) -> MetricName:
-    labels = metric_labels(task)
-    by_label = {label: name for name, label in labels.items()}
-    label = st.segmented_control(
-        "Accuracy as",
-        list(by_label),
-        default=labels["map50_95"],
-        required=True,
-        key=metric_key(task),
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    return by_label[label or labels["map50_95"]]
-
-
-def _draw_heatmap(view: View, level: int, outcome: Outcome) -> None:
-    st.subheader("Which layers are cut", anchor=False)
-    outcomes = [outcome_of(one, view.series, view.plans.get(one)) for one in LEVELS]
-    data = heatmap({one.level: one.layers for one in outcomes})
-    if not data.layers:
-        st.info("The layers appear here as soon as a level is planned or measured.")
-        return
-    st.html(scale_html(data))
-    st.plotly_chart(draw_heatmap(data, level=level), key="heatmap", config=CONFIG, width="stretch")
-    how = made_by(outcome.record) if outcome.record else planned_by(outcome.plan) if outcome.plan else ""
-    st.caption(" ".join((most_cut(outcome.layers) or "This level has no layers to show yet.", how)))
-
-
 def _draw_table(view: View, outcome: Outcome) -> None:
-    st.subheader("Before and after", anchor=False)
+    st.header("Before and after", anchor=False)
     if outcome.record is not None:
-        st.table(published_table(outcome.record), border="horizontal", hide_index=True)
+        draw_table(published_table(outcome.record))
     published = [record for record in view.neighbours.published if record.level == outcome.level]
     for record in published:
         st.markdown(f"**Published**, not measured here: {record.source}")
-        st.table(published_table(record), border="horizontal", hide_index=True)
+        draw_table(published_table(record))
     if outcome.record is None and not published:
         st.info(f"Level {outcome.level} has no measured accuracy to compare yet.")
-
-
-def _draw_downloads(view: View, outcome: Outcome) -> None:
-    st.subheader("Take it with you", anchor=False)
-    records = view.records
-    st.download_button(
-        "Export comparison CSV",
-        data=lambda: to_csv(records, beside_of(view.on_same_data, view.latencies, view.model)),
-        file_name=f"trimboard-{view.model}-{view.data}.csv",
-        mime="text/csv",
-        icon=":material/table_view:",
-        on_click="ignore",
-        disabled=not records,
-        key="csv",
-    )
-    st.caption("All levels side by side with verdicts and times, measured and published in a column of their own.")
-    if outcome.record is not None and may_act():
-        _draw_checkpoint(view.store, outcome.record)
-
-
-def _offer_to_fetch(store: Store, record: RunRecord) -> None:
-    asked = st.button("Fetch it from the shared place", icon=":material/cloud_download:", key="fetch")
-    if not asked or not may_act():
-        return
-    try:
-        found = store.artifact_path(record)
-    except TrimboardError as error:
-        st.error(str(error), icon=":material/error:")
-        return
-    if found:
-        st.rerun()
-    st.error("It is not there either, or it is damaged.", icon=":material/error:")
-
-
-def _draw_checkpoint(store: Store, record: RunRecord) -> None:
-    artifact = next((item for item in record.artifacts if item.name == CHECKPOINT), None)
-    path = store.artifact_path(record, fetch=False)
-    if artifact is None or path is None:
-        st.caption("The checkpoint of this level is not on this machine.")
-        if artifact is not None and store.shares_files:
-            _offer_to_fetch(store, record)
-        return
-    st.download_button(
-        f"Download level {record.level} checkpoint ({formats.size(artifact.size_bytes)})",
-        # Read when it is asked for, not whenever the slider moves.
-        data=path.read_bytes,
-        file_name=artifact.file,
-        mime="application/octet-stream",
-        icon=":material/download:",
-        on_click="ignore",
-        key="checkpoint",
-    )
-    st.caption(f'Plain Ultralytics loads it: `YOLO("{artifact.file}")`. SHA-256 `{artifact.sha256}`')
 
 
 main()

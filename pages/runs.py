@@ -49,7 +49,7 @@ def main() -> None:
         "page, or the server, changes nothing. What was interrupted goes on from its last whole epoch once you resume "
         "it."
     )
-    store, _ = open_store()
+    store = open_store()
     # A run may also be queued on the command line, or by a colleague.
     st.fragment(_draw, run_every=POLL_S)(store)
 
@@ -76,7 +76,7 @@ def _draw(store: Store) -> None:
 
 
 def _draw_at_work(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
-    st.subheader("At work", anchor=False)
+    st.header("At work", anchor=False)
     if not pairs:
         st.caption("Nothing is at work.")
     for run, card in pairs:
@@ -129,7 +129,7 @@ def _draw_log(run: RunStatus) -> None:
 def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
     if not cards:
         return
-    st.subheader(f"In the queue ({len(cards)})", anchor=False)
+    st.header(f"In the queue ({len(cards)})", anchor=False)
     if not worker.is_at_work():
         st.warning("Nobody works on this machine's queue: its worker was ended.", icon=":material/power_off:")
         if may_act():
@@ -146,8 +146,8 @@ def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
 def _draw_over(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
     if not pairs:
         return
-    st.subheader(f"Over ({len(pairs)})", anchor=False)
-    all_shown = len(pairs) <= MOST_SHOWN or st.toggle(f"Show all {len(pairs)}", key="all-runs")
+    st.header(f"Over ({len(pairs)})", anchor=False)
+    all_shown = len(pairs) <= MOST_SHOWN or st.toggle(f"Show all {len(pairs)}", key="all-runs", bind="query-params")
     for run, card in pairs if all_shown else pairs[:MOST_SHOWN]:
         with st.container(border=True, key=f"over-{card.key[:12]}"):
             icon, colour = _STATE_BADGES[card.state]

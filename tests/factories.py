@@ -10,6 +10,7 @@ from cache.accuracy import AccuracyRecord, AccuracySpec
 from cache.latency import LatencyRecord, LatencySpec
 from cache.layer_times import LayerTime, LayerTimesRecord, LayerTimesSpec, TimedForm
 from cache.record import Artifact, Costs, LayerRow, Metrics, PlanRecord, RunRecord
+from cache.sensitivity import GroupSensitivity, SensitivityRecord, SensitivitySpec
 from compression.levels import target_of
 from compression.spec import RunSpec
 
@@ -172,6 +173,58 @@ def layer_times(subject: str = "ef" * 32, **changes: Any) -> LayerTimesRecord:
                 LayerTime(name="model.1.cv1", channels_in=16, channels_out=16, ms=0.25),
             ),
         ),
+        environment={"processor": "a processor, 2 cores"},
+        created="2026-05-24T10:00:00+00:00",
+    )
+
+
+def sensitivity(**changes: Any) -> SensitivityRecord:
+    """Three groups of the layers of `layers`: one that matters, one that does not, and one that is locked.
+
+    Args:
+        changes: fields of the spec.
+    """
+    values: dict[str, Any] = {
+        "weights_sha256": "ab" * 32,
+        "data_fingerprint": "cd" * 32,
+        "imgsz": 320,
+        "head": "e2e",
+        "n_images": 150,
+        "criterion": "l2",
+        "part": 0.5,
+        "align": 8,
+        **changes,
+    }
+
+    def group(*layers: str, locked: str | None = None, map50_95: float | None = None) -> GroupSensitivity:
+        return GroupSensitivity(
+            name=layers[0],
+            layers=layers,
+            channels_before=16,
+            channels_after=16 if locked else 8,
+            locked=locked,
+            predicts=True,
+            map50_95=map50_95,
+            gflops_saved=0.0 if locked else 0.0125,
+            params_saved=0.0 if locked else 0.02,
+            importance=() if locked else (0.5, 1.0, 1.5),
+        )
+
+    return SensitivityRecord(
+        spec=SensitivitySpec(**values),
+        model="yolo26n",
+        level=0,
+        data="shapes",
+        n_val=150,
+        map50_95=0.72,
+        groups=(
+            group("model.0.cv1.conv", "model.1.cv2.conv", map50_95=0.62),
+            group("model.1.cv1.conv", "model.1.cv2.conv", map50_95=0.725),
+            group("model.2.cv1.conv", "model.1.cv2.conv", locked="the outputs of the head"),
+        ),
+        n_backbone=11,
+        n_blocks=BLOCKS,
+        seconds=61.0,
         environment={"processor": "a processor, 2 cores"},
         created="2026-05-24T10:00:00+00:00",
     )

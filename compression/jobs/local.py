@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from cache import processes
 from cache.record import Progress
 from compression.home import home
 from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES, FormatName, HeadName, PrecisionName
 
 Process = subprocess.Popen[bytes]
-JobKind = Literal["run", "plan", "export", "detections", "levers", "add"]
+JobKind = Literal["run", "plan", "export", "detections", "levers", "sensitivity", "add"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -33,8 +34,8 @@ class Job:
     """A process that was started here.
 
     Attributes:
-        kind: what it does: queue a run, plan, export, rank what detectors lose, measure combinations, or check what a
-            user brings.
+        kind: what it does: queue a run, plan, export, rank what detectors lose, measure combinations or the
+            sensitivity of layers, or check what a user brings.
         arguments: its command line behind `python -m compression`.
         pid: its process.
         log_file: where its output goes.
@@ -69,7 +70,12 @@ def start_run(request: RunRequest) -> Job:
         OSError: the log cannot be written, or the process cannot be started.
     """
     _forget_ended(request)
-    return _start("run", ("run", *request.arguments(), "--queue"), request)
+    return _start("run", run_arguments(request), request)
+
+
+def run_arguments(request: RunRequest) -> tuple[str, ...]:
+    """The command line of `start_run`, by which `find_job` knows it again."""
+    return ("run", *request.arguments(), "--queue")
 
 
 def _forget_ended(request: RunRequest) -> None:
@@ -237,6 +243,39 @@ def levers_arguments(
 def levers_of(results: Collection[str]) -> list[Job]:
     """The jobs that measure combinations of one of these results, by the beginnings of their keys, oldest first."""
     return [job for job in jobs() if job.kind == "levers" and job.arguments[1] in results]
+
+
+def start_sensitivity(arguments: tuple[str, ...]) -> Job:
+    """Start measuring what each layer is worth; what is measured appears in the store.
+
+    Args:
+        arguments: as `sensitivity_arguments` gives them.
+
+    Raises:
+        OSError: the log cannot be written, or the process cannot be started.
+    """
+    return _start("sensitivity", arguments, None)
+
+
+def sensitivity_arguments(model: str, data: str, *, classes: str, imgsz: int, head: HeadName) -> tuple[str, ...]:
+    """The command line that measures what each layer is worth, by which `find_job` knows it again.
+
+    Args:
+        model: path of a .pt.
+        data: known name or the path of a data.yaml.
+        classes: the only classes that the model knows, as the command line takes them; "" for all.
+        imgsz: side of the square input, pixels.
+        head: the predictions that count.
+    """
+    only = ("--classes", classes) if classes else ()
+    return ("sensitivity", model, "--data", data, *only, "--imgsz", str(imgsz), "--head", head, "--json")
+
+
+def cancel(job: Job) -> None:
+    """End a job's process and all that it started, and forget it."""
+    processes.end(job.pid, processes.started_at(job.pid))
+    job._process.wait()
+    forget(job)
 
 
 def find_job(arguments: tuple[str, ...]) -> Job | None:

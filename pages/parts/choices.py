@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cache.record import RunRecord
+from cache.store import Known
 from compression.levels import LEVELS
 from compression.models import CATALOG
 
@@ -33,7 +33,7 @@ class Choices:
 
 
 def choices_of(
-    records: Iterable[RunRecord],
+    known: Iterable[Known],
     known_datasets: Sequence[str],
     own_models: Sequence[str] = (),
     own_datasets: Sequence[str] = (),
@@ -41,25 +41,25 @@ def choices_of(
     """Begin on the combination with most measured levels; of several the built-in data set, then the newest.
 
     Args:
-        records: all results.
+        known: the overview of all results.
         known_datasets: names that need no path.
         own_models: names of models that the user brought.
         own_datasets: likewise.
     """
-    records = list(records)
-    measured = [record for record in records if record.provenance == "measured"]
-    levels = {(record.model, record.data, record.level) for record in measured if record.level in LEVELS}
-    n_measured = Counter((model, data) for model, data, _ in levels)
-    newest = {(record.model, record.data): record.created for record in sorted(measured, key=lambda r: r.created)}
+    known = list(known)
+    measured = sorted((one for one in known if one.provenance == "measured"), key=lambda one: one.newest)
+    levels = {(one.model, one.data, one.level) for one in measured if one.level in LEVELS}
+    n_measured = Counter((model, data) for model, data, _ in sorted(levels, key=str))
+    newest = {(one.model, one.data): one.newest for one in measured}
     model, data = max(
         newest, key=lambda pair: (n_measured[pair], pair[1] == BUILT_IN_DATA, newest[pair]), default=FALLBACK
     )
     ranked = [model for (model, _), _ in n_measured.most_common()]
-    ranked += [record.model for record in measured if record.level is not None]
+    ranked += [one.model for one in measured if one.level is not None]
     # With targets of their own only, as a study's many peers are.
-    last = [record.model for record in measured]
-    on = [data for (_, data), _ in n_measured.most_common()] + [record.data for record in measured]
-    published = [record.data for record in records if record.provenance == "published"]
+    last = [one.model for one in measured]
+    on = [data for (_, data), _ in n_measured.most_common()] + [one.data for one in measured]
+    published = [one.data for one in known if one.provenance == "published"]
     return Choices(
         models=tuple(dict.fromkeys((*ranked, *own_models, *CATALOG, *last))),
         datasets=tuple(dict.fromkeys((*on, *own_datasets, BUILT_IN_DATA, *published, *known_datasets))),
@@ -68,6 +68,6 @@ def choices_of(
     )
 
 
-def architecture_of(model: str, records: Iterable[RunRecord]) -> str:
+def architecture_of(model: str, known: Iterable[Known]) -> str:
     """The catalog name behind a model's label, as its results tell; the label itself where there are none."""
-    return next((record.architecture for record in records if record.model == model), model)
+    return next((one.architecture for one in known if one.model == model), model)

@@ -9,10 +9,11 @@ import streamlit as st
 
 from cache.record import RunRecord
 from cache.series import DEFAULT_METHOD, Series, by_label, newest, series_of
+from cache.store import Known, Store
 from compression.brought import KINDS, brought
 from pages.parts.choices import choices_of
 from pages.parts.methods import DEFAULT_MEANS
-from pages.parts.results import known_dataset_names
+from pages.parts.results import heads_on, known_dataset_names
 from pages.parts.runs import NEWEST_WANTED
 
 _NOT_MEASURED = "nothing measured"
@@ -30,6 +31,8 @@ class Chosen:
         series: the chosen conditions and seed; None if nothing is measured.
         same_conditions: the series of all seeds, the chosen one among them.
         asked: what the address asked for on the first run of a visit, by parameter.
+        known: the overview of all results.
+        on_same_data: all results on the data set, without layers and curves.
     """
 
     model: str
@@ -37,12 +40,15 @@ class Chosen:
     series: Series | None
     same_conditions: Sequence[Series]
     asked: dict[str, str]
+    known: Sequence[Known]
+    on_same_data: Sequence[RunRecord]
 
 
-def choose_series(records: list[RunRecord]) -> Chosen:
+def choose_series(store: Store) -> Chosen:
     """Draw the select boxes; what a link asks for and is not here is said above them."""
     own_models, own_datasets = ([one.name for one in brought(kind)] for kind in KINDS)
-    choices = choices_of(records, known_dataset_names(), own_models, own_datasets)
+    known = store.overview()
+    choices = choices_of(known, known_dataset_names(), own_models, own_datasets)
     asked = _parameters_of_link()
     notices = st.container()
     left, middle, right, outer = st.columns([4, 4, 6, 2])
@@ -56,7 +62,8 @@ def choose_series(records: list[RunRecord]) -> Chosen:
         key="data",
         bind="query-params",
     )
-    all_series = series_of(record for record in records if (record.model, record.data) == (model, data))
+    on_same_data = heads_on(store, data)
+    all_series = series_of(record for record in on_same_data if record.model == model)
     _turn_to_series(model, data, all_series)
     labelled = by_label(all_series)
     with right:
@@ -68,7 +75,15 @@ def choose_series(records: list[RunRecord]) -> Chosen:
         tell_unknown("data set", asked.get("data"), choices.datasets)
         tell_unknown("conditions", asked.get("conditions"), labelled)
         tell_unknown("seed", asked.get("seed"), {str(one.seed) for one in same_conditions})
-    return Chosen(model=model, data=data, series=series, same_conditions=same_conditions, asked=asked)
+    return Chosen(
+        model=model,
+        data=data,
+        series=series,
+        same_conditions=same_conditions,
+        asked=asked,
+        known=known,
+        on_same_data=on_same_data,
+    )
 
 
 def tell_unknown(noun: str, asked: str | None, known: Collection[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache.record import CHECKPOINT, RunRecord
 from cache.series import Series, cut_in_words, series_of
+from cache.store import known_of
 from pages.parts.choices import choices_of
 
 
@@ -52,7 +53,7 @@ def deployables(
         artifact_path: where a record's checkpoint lies, None if it is not on this machine.
     """
     here = {record.key: path for record in records if (path := artifact_path(record)) is not None}
-    choices = choices_of(records, ())
+    choices = choices_of(map(known_of, records), ())
     pairs = list(dict.fromkeys((record.model, record.data) for record in records if record.key in here))
     pairs.sort(key=lambda pair: (choices.models.index(pair[0]), choices.datasets.index(pair[1])))
     found: list[Deployable] = []

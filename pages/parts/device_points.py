@@ -22,6 +22,25 @@ COST_TITLES: dict[CostOnDevice, str] = {
     "size_mb": "Size of what is deployed, MB",
 }
 
+# Of the table. What the page says for all rows, and what only a machine reads, has none: it is in the CSV.
+COLUMN_HEADINGS: dict[str, str] = {
+    "on_front": "On the front",
+    "combination": "Combination",
+    "model": "Model",
+    "level": "Level",
+    "data_type": "Precision of the file",
+    "imgsz": "Image size, px",
+    **{str(name): label for name, label in METRIC_LABELS.items()},
+    "median_ms": "Median time, ms",
+    "p95_ms": "95th percentile, ms",
+    "ratio": "Time against level 0",
+    "ratio_low": "from",
+    "ratio_high": "to",
+    "peak_memory_mb": "Peak memory, MB",
+    "size_mb": "File size, MB",
+    "computed_in": "Computed in",
+}
+
 LEAST: dict[CostOnDevice, str] = {"median_ms": "Fastest", "ratio": "Fastest", "size_mb": "Smallest"}
 
 # What may be lost against level 0 in full precision and still counts as nearly the same, part of 1.

@@ -92,7 +92,7 @@ def show_gallery(
         images: finds the validation images, which imports torch the first time.
         look_at: called with the name of an image that the user wants to see.
     """
-    st.subheader("What loses most", anchor=False)
+    st.header("What loses most", anchor=False)
     if question.before.sha256 == question.after.sha256:
         st.info("Choose two different models above to see what is lost between them.", icon=":material/info:")
         return

@@ -47,22 +47,25 @@ def job_view(job: Job) -> JobView:
     return JobView(job=job, line="", problems=problems)
 
 
-def show_jobs(find: Callable[[], Sequence[Job]], count: Callable[[], int]) -> None:
+def show_jobs(find: Callable[[], Sequence[Job]], count: Callable[[], int], *, can_cancel: bool = False) -> None:
     """Draw jobs that are at work or failed, and look again every second while one works.
 
     Args:
         find: the jobs of what the page shows.
         count: how much of their work is done; where it changes, the whole page is drawn again.
+        can_cancel: offer to end those at work.
     """
     views = [job_view(job) for job in find()]
     for view in views:
         if not view.line and not view.problems:
             local.forget(view.job)
     working = any(view.line for view in views)
-    st.fragment(_draw, run_every=POLL_SECONDS if working else None)(find, count, working, count())
+    st.fragment(_draw, run_every=POLL_SECONDS if working else None)(find, count, working, count(), can_cancel)
 
 
-def _draw(find: Callable[[], Sequence[Job]], count: Callable[[], int], was_working: bool, n_shown: int) -> None:
+def _draw(
+    find: Callable[[], Sequence[Job]], count: Callable[[], int], was_working: bool, n_shown: int, can_cancel: bool
+) -> None:
     views = [job_view(job) for job in find()]
     if any(view.line for view in views) != was_working or count() != n_shown:
         # Something is done, or all is: the rest of the page is not part of what is looked at every second.
@@ -70,6 +73,8 @@ def _draw(find: Callable[[], Sequence[Job]], count: Callable[[], int], was_worki
     for number, view in enumerate(views):
         if view.line:
             st.info(f"{plain(view.line)}. It goes on when you close this page.", icon=":material/hourglass_empty:")
+            if can_cancel:
+                st.button("Cancel", key=f"cancel-job-{number}", on_click=guarded(local.cancel), args=(view.job,))
         elif view.problems:
             _draw_problems(view, number)
 

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from html import escape
 
 from pages.parts.device_points import DevicePoint
-from pages.parts.heatmap import Heatmap
-from pages.parts.plots import ACCENT, FAINT, FAINTEST, NEUTRAL, PUBLISHED
-from pages.parts.tradeoff import Tradeoff
+from pages.parts.heatmap import Heatmap, Sensitivities, Shown
+from pages.parts.plots import ACCENT, FAINT, FAINTEST, FRONT, NEUTRAL, OTHERS, PUBLISHED
+from pages.parts.tradeoff import Overlay, Tradeoff
+
+_SHOWN: dict[Shown, str] = {
+    "channels": "of a layer's output channels removed",
+    "gflops": "or more of the model's GFLOPs saved by that layer",
+    "params": "or more of the model's parameters saved by that layer",
+}
+_HATCHED = f'<path d="M2 14L10 0M11 14L19 0M20 14L28 0" stroke="{NEUTRAL}" stroke-width="1.5"/>'
 
 
-def legend_html(data: Tradeoff) -> str:
-    """The legend of what a plot shows, as HTML with inline drawings."""
+def legend_html(data: Tradeoff, level: int) -> str:
+    """The legend of what a plot shows, as HTML with inline drawings.
+
+    Args:
+        data: the plot's.
+        level: the chosen one.
+    """
     entries = [
         (data.measured, _line(ACCENT, "", _dot(ACCENT)), "measured levels, 0 = original"),
-        (data.chosen, _ring(ACCENT), "chosen level"),
+        (level in data.levels, _ring(ACCENT), "chosen level"),
         (data.untrained, _faint(_line(ACCENT, "2 3", _dot(ACCENT, 3.5))), "recovered, before any training"),
         (data.other_seeds, _faint(_dot(ACCENT, 3)), "other seeds"),
-        (data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
+        (level in data.planned_x, _line(ACCENT, "2 3", ""), "chosen level, accuracy not measured"),
         (data.custom, _square(ACCENT), "custom targets, measured; % of GFLOPs kept"),
+        *((one.points, _line(colour, "", _dot(colour)), escape(one.label)) for one, colour in _overlays(data)),
         (data.siblings, _line(NEUTRAL, "6 3", _dot(NEUTRAL)), "unpruned siblings, measured"),
         (data.siblings_published, _line(NEUTRAL, "2 3", _diamond(NEUTRAL)), "unpruned siblings, published"),
         (data.published, _diamond(PUBLISHED), "compressed, published"),
+        (data.front, _band(NEUTRAL), "Pareto front of all measured"),
     ]
     items = (f"<span>{svg(drawing)}{text}</span>" for present, drawing, text in entries if present)
     return f'<div class="trimboard-legend">{"".join(items)}</div>'
+
+
+def _overlays(data: Tradeoff) -> list[tuple[Overlay, str]]:
+    return list(zip(data.overlays, OTHERS, strict=False))
 
 
 def device_legend_html(points: Sequence[DevicePoint]) -> str:
@@ -44,15 +63,24 @@ def device_legend_html(points: Sequence[DevicePoint]) -> str:
     return f'<div class="trimboard-legend">{"".join(items)}</div>'
 
 
-def scale_html(data: Heatmap) -> str:
-    """The colour scale of a heatmap, as HTML."""
+def scale_html(data: Heatmap, strip: Sensitivities) -> str:
+    """The colour scales of a heatmap, as HTML."""
+    ends = [f"0% {_scale(ACCENT)} {data.ceiling_pct:g}% {_SHOWN[data.shown]}"]
+    if strip.is_measured:
+        lost = "points of mAP50-95 or more lost when half of only that layer is cut"
+        ends.append(f"0 {_scale(PUBLISHED)} {strip.ceiling:g} {lost}")
+    else:
+        ends.append(f"{svg(_HATCHED)} sensitivity of the layers not measured")
+    return f'<div class="trimboard-legend">{"".join(f"<span>{text}</span>" for text in ends)}</div>'
+
+
+def _scale(colour: str) -> str:
     drawing = (
-        f'<linearGradient id="s"><stop stop-color="{ACCENT}" stop-opacity="{FAINTEST}"/>'
-        f'<stop offset="1" stop-color="{ACCENT}"/></linearGradient>'
-        '<rect width="120" height="14" rx="3" fill="url(#s)"/>'
+        f'<linearGradient id="s"><stop stop-color="{colour}" stop-opacity="{FAINTEST}"/>'
+        f'<stop offset="1" stop-color="{colour}"/></linearGradient>'
+        '<rect width="90" height="14" rx="3" fill="url(#s)"/>'
     )
-    text = f"0% {svg(drawing, 120)} {data.ceiling_pct:g}% of a layer's output channels removed"
-    return f'<div class="trimboard-legend"><span>{text}</span></div>'
+    return svg(drawing, 90)
 
 
 def lost_speed_legend_html() -> str:
@@ -100,6 +128,10 @@ def _triangle(colour: str) -> str:
 
 def _stair(colour: str) -> str:
     return f'<path d="M1 12H11V7H20V2H29" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+
+def _band(colour: str) -> str:
+    return f'<path d="M1 11H15V4H29" fill="none" stroke="{colour}" stroke-width="5" opacity="{FRONT}"/>'
 
 
 def _diamond(colour: str) -> str:

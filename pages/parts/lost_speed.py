@@ -118,6 +118,7 @@ def show_lost_speed(store: Store, record: RunRecord, originals: set[str]) -> Non
         default=next(iter(found)),
         required=True,
         key="lost-speed-on",
+        bind="query-params",
         label_visibility="collapsed" if len(found) == 1 else "visible",
     )
     data = lost_speed(found[label or next(iter(found))], record)

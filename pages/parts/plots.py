@@ -1,4 +1,4 @@
-"""Draw what `tradeoff` and `heatmap` prepared. Nothing is computed here.
+"""Draw what `tradeoff` and others prepared. Nothing is computed here.
 
 Every colour reads on a light and on a dark background, because a figure is built before the browser's theme is known;
 texts and grid lines are left to Streamlit's theme. Blue, orange and grey stay apart for colour-blind readers, and
@@ -9,7 +9,7 @@ result itself, before training or with another seed, is smaller and fainter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -17,37 +17,56 @@ from cache.record import EpochRow
 from compression.lost_time import LostTime
 from compression.models import TaskName
 from compression.tasks import TASKS
-from pages.parts.heatmap import Heatmap
 from pages.parts.outcome import metric_labels
 from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import AxisName, Point, Range, Tradeoff
 
 ACCENT = "#3B7DDD"
 ACCENT_RGB = "59,125,221"
+# Of other models in the same plot: green, purple and dark yellow, which colour-blind readers can tell from blue and
+# orange in the palette of Okabe and Ito (Color Universal Design, 2008); here as they read on white and on black.
+OTHERS = ("#0B9E77", "#C25C9B", "#A07D00")
 PUBLISHED = "#D9730D"
+PUBLISHED_RGB = "217,115,13"
 NEUTRAL = "#8A93A0"
+
+# Name of the trace of rings.
+RINGS = "Chosen level"
 
 # Opacity of points that are measured but not the result.
 FAINT = 0.65
 
+# Opacity of the Pareto front, which lies under the points.
+FRONT = 0.3
+
 # Opacity of a layer that keeps everything, in the heatmap.
 FAINTEST = 0.07
 
-# What plotly_chart passes to the browser: no tool bar, no logo, no zooming by accident on a touch screen.
-CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
+# What plotly_chart passes to the browser: no logo, no zooming by accident on a touch screen. The tool bar is there, and
+# hidden by the frame's style: buttons of our own, `plot_images.js`, save a plot by what lies behind its camera.
+CONFIG = {"displayModeBar": True, "displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
 
 _AXIS_TITLES: dict[AxisName, str] = {
     "gflops": "GFLOPs an image (training graph)",
     "params": "Parameters, millions (training graph)",
+    "size": "Size of the checkpoint, MB",
     "time": "Measured time of a forward pass (original = 1)",
 }
 _TRANSPARENT = "rgba(0,0,0,0)"
+# A click chooses a level; Plotly's own fading of all other points would hide what it is compared with.
+_AS_ELSE = {"marker": {"opacity": 1}}
 HOVER = "%{hovertext}<extra></extra>"
 
 
-def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
-    """Accuracy against one cost; all of it where `shown` is None."""
-    figure = go.Figure(layout=layout(360))
+def draw_tradeoff(data: Tradeoff, shown: Range | None, *, with_marks: bool = True) -> go.Figure:
+    """Accuracy against one cost.
+
+    Args:
+        data: what is drawn.
+        shown: the part to look at; None for all of it.
+        with_marks: whether a level can be marked, see `mark_in_tradeoff`.
+    """
+    figure = go.Figure(layout=layout(440))
     if shown is not None:
         figure.update_xaxes(range=shown.x)
         figure.update_yaxes(range=shown.y)
@@ -62,11 +81,15 @@ def draw_tradeoff(data: Tradeoff, shown: Range | None) -> go.Figure:
     _add_siblings(figure, "Unpruned siblings, measured", data.siblings, dash="dash", symbol="circle")
     _add_siblings(figure, "Unpruned siblings, published", data.siblings_published, dash="dot", symbol="diamond-open")
     _add_untrained(figure, data)
+    _add_front(figure, data.front)
+    for overlay, colour in zip(data.overlays, OTHERS, strict=False):
+        _add_line(figure, overlay.label, overlay.points, colour, dash="solid", symbol="circle")
     _add_points(figure, "Other seeds, measured", data.other_seeds, ACCENT, "circle", size=6, opacity=FAINT, text="")
     _add_measured(figure, data)
     _add_points(figure, "Custom targets, measured", data.custom, ACCENT, "square", text="bottom center")
     _add_points(figure, "Compressed, published", data.published, PUBLISHED, "diamond-open", size=13)
-    _add_chosen(figure, data)
+    if with_marks:
+        _add_marks(figure, data)
     return figure
 
 
@@ -74,6 +97,19 @@ def _add_siblings(figure: go.Figure, name: str, points: Sequence[Point], *, dash
     # Under the rising line there is room for long names, but not to the right of the last one.
     labels = ["bottom right"] * (len(points) - 1) + ["top left"]
     _add_line(figure, name, points, NEUTRAL, dash=dash, symbol=symbol, labels=labels)
+
+
+def _add_front(figure: go.Figure, points: Sequence[Point]) -> None:
+    """As steps: at a cost in between, the best there is is the last one that costs less."""
+    if points:
+        figure.add_scatter(
+            x=[point.x for point in points],
+            y=[point.y for point in points],
+            mode="lines",
+            line={"color": NEUTRAL, "width": 7, "shape": "hv"},
+            opacity=FRONT,
+            hoverinfo="skip",
+        )
 
 
 def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
@@ -94,27 +130,51 @@ def _add_untrained(figure: go.Figure, data: Tradeoff) -> None:
 
 
 def _add_measured(figure: go.Figure, data: Tradeoff) -> None:
-    # The chosen point carries its own label, clear of the ring around it.
-    points = [replace(point, text="") if point == data.chosen else point for point in data.measured]
-    _add_line(figure, "Levels, measured (0 = original)", points, ACCENT, dash="solid", symbol="circle", size=9)
+    _add_line(figure, "Levels, measured (0 = original)", data.measured, ACCENT, dash="solid", symbol="circle", size=9)
 
 
-def _add_chosen(figure: go.Figure, data: Tradeoff) -> None:
-    if data.chosen is not None:
-        marker = {"size": 19, "color": _TRANSPARENT, "line": {"color": ACCENT, "width": 3}, "symbol": "circle"}
-        figure.add_scatter(
-            x=[data.chosen.x],
-            y=[data.chosen.y],
-            text=[f"<b>{data.chosen.text}</b>"],
-            mode="markers+text",
-            marker=marker,
-            name="Chosen level",
-            textposition="top left",
-            textfont={"color": ACCENT, "size": 15},
-            hoverinfo="skip",
-        )
-    elif data.planned_x is not None:
-        figure.add_vline(x=data.planned_x, line={"color": ACCENT, "width": 1.5, "dash": "dot"})
+def _add_marks(figure: go.Figure, data: Tradeoff) -> None:
+    """A ring around each level, and a line at each planned one, all hidden: `mark_in_tradeoff` shows one of them.
+
+    So the figure is the same for all levels, and the browser does not draw it again when the slider moves.
+    """
+    figure.add_scatter(
+        x=[point.x for point in data.measured],
+        y=[point.y for point in data.measured],
+        mode="markers",
+        marker={
+            "size": 19,
+            "color": _TRANSPARENT,
+            "line": {"color": ACCENT, "width": 3},
+            "symbol": "circle",
+            "opacity": 0,
+        },
+        name=RINGS,
+        hoverinfo="skip",
+        unselected={"marker": {"opacity": 0}},
+    )
+    for x in data.planned_x.values():
+        figure.add_vline(x=x, line={"color": ACCENT, "width": 1.5, "dash": "dot"}, opacity=0)
+
+
+def mark_in_tradeoff(data: Tradeoff, level: int, plot: str) -> str:
+    """A style sheet that shows the mark of one level; empty where the level has none.
+
+    Args:
+        data: what was drawn.
+        level: the chosen one.
+        plot: CSS selector of the plot.
+    """
+    if level in data.levels:
+        number = data.levels.index(level) + 1
+        mark = f"{plot} .scatterlayer .trace:last-child .points path:nth-of-type({number})"
+    elif level in data.planned_x:
+        number = list(data.planned_x).index(level) + 1
+        mark = f"{plot} .layer-above .shapelayer path:nth-of-type({number})"
+    else:
+        return ""
+    # Plotly writes the opacity into the element itself.
+    return f"<style>{mark} {{ opacity: 1 !important; }}</style>"
 
 
 def _add_line(
@@ -165,54 +225,16 @@ def _add_points(
         )
 
 
-def _columns(points: Sequence[Point]) -> dict[str, list[float] | list[str]]:
+def _columns(points: Sequence[Point]) -> dict[str, Any]:
     return {
         "x": [point.x for point in points],
         "y": [point.y for point in points],
         "text": [point.text for point in points],
         "hovertext": [point.hover for point in points],
+        # Numbers would come back from a click as something else, texts come as they are.
+        "customdata": [point.pick for point in points],
+        "unselected": _AS_ELSE,
     }
-
-
-def draw_heatmap(data: Heatmap, *, level: int) -> go.Figure:
-    """Part of the channels removed, levels by layers, with a frame around the chosen level."""
-    figure = go.Figure(layout=layout(100 + 34 * len(data.levels)))
-    figure.add_heatmap(
-        z=[list(row) for row in data.removed_pct],
-        y=[f"<b>Level {row}</b>" if row == level else f"Level {row}" for row in data.levels],
-        hovertext=[list(row) for row in data.hover],
-        hovertemplate=HOVER,
-        hoverongaps=False,
-        ygap=3,
-        zmin=0,
-        zmax=data.ceiling_pct,
-        # From nearly the page's own background to the accent, so that it reads in both themes.
-        colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
-        # Drawn by `legend`, where it takes nothing from the plot.
-        showscale=False,
-    )
-    columns = [column for column, _ in data.blocks]
-    figure.update_xaxes(
-        title="Layers in forward order, by block of the model",
-        tickvals=columns,
-        ticktext=[block for _, block in data.blocks],
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-        tickangle=0,
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, fixedrange=True)
-    if level in data.levels:
-        row = data.levels.index(level)
-        figure.add_shape(
-            type="rect",
-            x0=-0.5,
-            x1=len(data.layers) - 0.5,
-            y0=row - 0.5,
-            y1=row + 0.5,
-            line={"color": NEUTRAL, "width": 2},
-        )
-    return figure
 
 
 def draw_lost_speed(rows: Sequence[LostTime], labels: Sequence[str], hover: Sequence[str]) -> go.Figure:

@@ -13,6 +13,7 @@ from compression.jobs.local import Job
 from compression.levels import ORIGINAL
 from compression.models import TaskName, model_label
 from compression.tasks import TASKS
+from compression.wishes import Wish, in_short
 from pages.parts import formats
 
 # How a run ends that a user did not end.
@@ -31,7 +32,7 @@ class RunView:
         how: method and seed, in a few words; empty where the run has not told them yet.
         log_file: its output, for the tail of a failed run.
         job: the process that queued it, if this server started that.
-        elsewhere: its result is listed under another data set.
+        elsewhere: its result is listed under another data set, or apart from the levels, with its own wishes.
     """
 
     title: str
@@ -112,24 +113,26 @@ def _latest_of_each_level(statuses: Sequence[RunStatus]) -> list[RunStatus]:
     return list(latest.values())
 
 
-def _heading(level: int | None, data: str, subject: Subject) -> dict[str, Any]:
-    """Title of a run, and whether its result is listed under another data set than the page's; fields of a RunView."""
+def _heading(level: int | None, data: str, subject: Subject, wishes: Sequence[Wish]) -> dict[str, Any]:
+    """Title of a run, and whether its result is listed elsewhere than where the page stands; fields of a RunView."""
     name = {None: "Custom target", ORIGINAL: "The original"}.get(level, f"Level {level}")
-    elsewhere = data != subject.data
-    return {"title": f"{name} on {data}" if elsewhere else name, "elsewhere": elsewhere}
+    if wishes:
+        name = f"{name} with {in_short(wishes)}" if level is not None else f"A cut of {in_short(wishes)}"
+    on_other_data = data != subject.data
+    return {"title": f"{name} on {data}" if on_other_data else name, "elsewhere": on_other_data or bool(wishes)}
 
 
 def _heading_of_status(status: RunStatus, subject: Subject) -> dict[str, Any]:
     spec = status.spec
     how = f"{method_label(spec)}, seed {spec.seed}" if spec.level != ORIGINAL else ""
-    return {**_heading(spec.level, spec.data, subject), "how": how}
+    return {**_heading(spec.level, spec.data, subject, spec.target.layers), "how": how}
 
 
 def _heading_of_job(job: Job, subject: Subject) -> dict[str, Any]:
     request = job.request
     assert request is not None, "a run without a request"
     data = subject.data if request.classes == subject.classes else f"{subject.data} [{request.classes}]"
-    return _heading(request.level, data, subject)
+    return _heading(request.level, data, subject, request.layers)
 
 
 def _running(status: RunStatus, subject: Subject) -> RunView:

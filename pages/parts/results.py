@@ -1,4 +1,4 @@
-"""Open the store for a page, or say in one sentence why it cannot be read."""
+"""Open the store for a page, or say in one sentence why it cannot be read; and what all visitors read of it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ def known_dataset_names() -> tuple[str, ...]:
     return tuple(known.name for known in known_datasets())
 
 
-def open_store() -> tuple[Store, list[RunRecord]]:
-    """The store and everything in it; where it cannot be read, the page ends with the reason and the remedy."""
+def open_store() -> Store:
+    """The store; where it cannot be read, the page ends with the reason and the remedy."""
     try:
         store = _store(str(home()))
-        records = store.records()
         damaged = store.unreadable()
     except (TrimboardError, OSError) as error:
         st.error(f"The results cannot be read. {error}", icon=":material/error:")
@@ -34,4 +33,19 @@ def open_store() -> tuple[Store, list[RunRecord]]:
     if damaged:
         noun = "result is" if damaged == 1 else "results are"
         st.warning(f"{damaged} stored {noun} damaged or of another version, and not shown.")
-    return store, records
+    return store
+
+
+def heads_on(store: Store, data: str | None = None) -> list[RunRecord]:
+    """Results without layers and curves, read once for all visitors until another one is added; not to be changed.
+
+    Args:
+        store: of `open_store`.
+        data: name of the data set they are on; None for all.
+    """
+    return _heads(store, str(home()), data, store.revision(data))
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _heads(_store: Store, folder: str, data: str | None, revision: str) -> list[RunRecord]:
+    return _store.heads(data=data)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from cache.verdict import Verdict
 from pages.parts.access import may_act
+from pages.parts.light import draw_command
 
 QUESTION = "Prune, or take the smaller sibling?"
 
@@ -18,15 +19,14 @@ def show_verdicts(verdicts: Sequence[Verdict]) -> None:
         return
     with st.container(border=True, gap="small", key="verdict"):
         st.markdown(f"**{QUESTION}**")
-        for verdict in verdicts:
+        for number, verdict in enumerate(verdicts):
             lead, _, figures = verdict.text.partition(": ")
             st.markdown(f"**{_plain(lead)}:** {_plain(figures)}")
             if verdict.sureness:
                 st.caption(_plain(verdict.sureness))
             # It names paths of this machine.
             if verdict.command and may_act():
-                st.caption("To know it better:")
-                st.code(verdict.command, language="bash", wrap_lines=True)
+                draw_command("Command that makes it surer", verdict.command, f"verdict-command-{number}")
 
 
 def _plain(text: str) -> str:

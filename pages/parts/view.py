@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from cache.judged import checkpoints_of, times_of_series
 from cache.latency import LatencyRecord
 from cache.record import Costs, PlanRecord, RunRecord
+from cache.rivals import Rivals, rivals_of
 from cache.series import Series
 from cache.siblings import Neighbours, neighbours_of, rivals_among
 from cache.store import Store
@@ -17,8 +18,10 @@ from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.brought import find_brought
 from compression.errors import DatasetError
 from compression.levels import LEVELS
+from compression.models import TaskName, task_of_name
 from compression.spec import DEFAULT_IMGSZ, default_imgsz
 from pages.parts.choices import architecture_of
+from pages.parts.chooser import Chosen
 from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of, whole_name
 from pages.parts.launch import LaunchOptions
 from pages.parts.measured_times import bench_command
@@ -40,11 +43,14 @@ class View:
         store: for what changes while the page is open: plans and runs.
         model: label.
         data: name of the data set.
-        records: all results of that model on that data set.
-        series: the chosen conditions and seed; None if nothing is measured.
+        architecture: catalog name, or the model's label where unknown.
+        records: all results of that model on that data set, without layers and curves.
+        series: the chosen conditions and seed, its levels whole; None if nothing is measured.
         other_seeds: series that differ from it in nothing but the seed.
         neighbours: what the series is compared with.
-        on_same_data: all results on that data set, of any model.
+        rivals: the same as figures; None if nothing is measured.
+        compared: the model's results, and whatever else on that data set they can be compared with.
+        overlays: pairs of model and data set that can be drawn into the same plot.
         verdicts: on the levels, measured, planned and published.
         latencies: of whatever was timed of these results.
         times: of the same, what can be compared with the series' original.
@@ -56,16 +62,20 @@ class View:
         file_of: the data set whose data.yaml a run needs.
         given_path: of that file, as the user typed it; empty if he did not.
         subject: whose runs are shown.
+        drawn: figures, by what decides them, so that each is built once.
     """
 
     store: Store
     model: str
     data: str
+    architecture: str
     records: list[RunRecord]
     series: Series | None
     other_seeds: tuple[Series, ...]
     neighbours: Neighbours
-    on_same_data: list[RunRecord]
+    rivals: Rivals | None
+    compared: list[RunRecord]
+    overlays: tuple[tuple[str, str], ...]
     verdicts: tuple[Verdict, ...]
     latencies: list[LatencyRecord]
     times: Times
@@ -77,6 +87,12 @@ class View:
     file_of: str
     given_path: str
     subject: Subject
+    drawn: dict[object, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def task(self) -> TaskName:
+        """What the model is for."""
+        return self.series.any_record.task if self.series else task_of_name(self.architecture)
 
     @property
     def unmeasured(self) -> list[int]:
@@ -88,39 +104,27 @@ class View:
         return any(record.level == level and record.provenance == "measured" for record in self.records)
 
 
-def view_of(
-    store: Store,
-    records: Sequence[RunRecord],
-    *,
-    model: str,
-    data: str,
-    series: Series | None,
-    same_conditions: Sequence[Series],
-    given_path: str,
-) -> View:
+def view_of(store: Store, chosen: Chosen, given_path: str) -> View:
     """Put together what is known of a model on a data set.
 
     Args:
-        store: for plans and files.
-        records: all results.
-        model: label.
-        data: name of the data set.
-        series: the chosen one; None if nothing is measured.
-        same_conditions: the series of all seeds, the chosen one among them.
+        store: for plans, files and whole results.
+        chosen: what the select boxes say.
         given_path: of the data.yaml, as the user typed it; "" if he did not.
     """
-    mine = [record for record in records if (record.model, record.data) == (model, data)]
-    on_same_data = [record for record in records if record.data == data]
+    model, data, series = chosen.model, chosen.data, _whole(store, chosen.series)
+    mine = [record for record in chosen.on_same_data if record.model == model]
     own = find_brought("model", model)
-    architecture = own.architecture if own and not mine else architecture_of(model, records)
-    rivals = rivals_among(on_same_data)
+    architecture = own.architecture if own and not mine else architecture_of(model, chosen.known)
+    rivals = rivals_among(chosen.on_same_data)
+    compared = [*mine, *(record for record in rivals if record.model != model)]
     neighbours = neighbours_of(architecture, series, rivals)
     imgsz = image_size(data, series, neighbours, own.imgsz if own else _usual_size(model))
     # A page that is drawn again and again waits for no download.
     here = partial(store.artifact_path, fetch=False)
     question, options, problem = None, None, ""
     try:
-        found = find_data(data, given_path, on_same_data)
+        found = find_data(data, given_path, compared)
     except DatasetError as error:
         problem = str(error)
     else:
@@ -134,8 +138,8 @@ def view_of(
         question, plans = None, {}
     if options and not question:
         problem = WITHOUT_WEIGHTS
-    latencies = store.latencies(checkpoints_of(on_same_data))
-    seeds = [series, *(one for one in same_conditions if one is not series)] if series else []
+    latencies = store.latencies(checkpoints_of(compared))
+    seeds = [series, *(one for one in chosen.same_conditions if one is not chosen.series)] if series else []
     times = times_of_series(seeds, latencies) if seeds else {}
     planned = {level: plan.after for level, plan in plans.items()}
     verdicts = verdicts_of(seeds, rivals, times, planned) if seeds else []
@@ -143,11 +147,14 @@ def view_of(
         store=store,
         model=model,
         data=data,
+        architecture=architecture,
         records=mine,
         series=series,
         other_seeds=tuple(seeds[1:]),
         neighbours=neighbours,
-        on_same_data=on_same_data,
+        rivals=rivals_of(seeds, rivals, times) if seeds else None,
+        compared=compared,
+        overlays=_others_measured(chosen),
         verdicts=(*verdicts, *published_verdicts(architecture, rivals)),
         latencies=latencies,
         times=times,
@@ -156,10 +163,25 @@ def view_of(
         question=question,
         options=options,
         problem=problem,
-        file_of=whole_name(data, on_same_data),
+        file_of=whole_name(data, compared),
         given_path=given_path,
         subject=subject_of(model, data, mine, options),
     )
+
+
+def _whole(store: Store, series: Series | None) -> Series | None:
+    """A series whose levels have their layers and curves."""
+    if series is None:
+        return None
+    levels = {level: store.find(record.key) or record for level, record in series.levels.items()}
+    return replace(series, levels=levels)
+
+
+def _others_measured(chosen: Chosen) -> tuple[tuple[str, str], ...]:
+    """Measured pairs of model and data set but the chosen one; those on the same data set, then of the same model."""
+    pairs = {(one.model, one.data) for one in chosen.known if one.provenance == "measured" and one.level is not None}
+    pairs -= {(chosen.model, chosen.data)}
+    return tuple(sorted(pairs, key=lambda pair: (pair[1] != chosen.data, pair[0] != chosen.model, pair)))
 
 
 def _usual_size(model: str) -> int:

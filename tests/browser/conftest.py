@@ -58,13 +58,26 @@ def serving(home: Path, *further: str) -> Iterator[str]:
         home: its data folder.
         further: options of Streamlit's.
     """
+    with started(home, *further) as (address, _):
+        yield address
+
+
+@contextmanager
+def started(home: Path, *further: str, app: Path = ROOT / "app.py") -> Iterator[tuple[str, int]]:
+    """A fresh server; gives its address and its process id.
+
+    Args:
+        home: its data folder.
+        further: options of Streamlit's.
+        app: what it serves.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none", *further]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", *options],
-        cwd=ROOT,
+        [sys.executable, "-m", "streamlit", "run", app.name, *options],
+        cwd=app.parent,
         env=os.environ | {"TRIMBOARD_HOME": str(home)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -72,7 +85,7 @@ def serving(home: Path, *further: str) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{address}/_stcore/health")
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from cache.store import Store
 from compression.shapes import draw_dataset
+from pages.parts.heatmap_plot import GAP, ROW, STRIP, TOP
 from tests import factories
 from tests.browser.conftest import IN_BROWSER, serving
 
@@ -51,12 +52,14 @@ def _card(page: Page, label: str) -> str:
 
 
 def _chosen_point(page: Page) -> list[float]:
-    """Where the ring is drawn in the first plot: GFLOPs and accuracy."""
+    """Where a ring is seen: GFLOPs and accuracy."""
     point: list[float] = page.wait_for_function(
         """() => {
-          const plot = document.querySelector('.st-key-tradeoff-gflops .js-plotly-plot');
+          const plot = document.querySelector('.st-key-tradeoff .js-plotly-plot');
           const trace = plot?._fullData?.find(trace => trace.name === 'Chosen level');
-          return trace && [trace.x[0], trace.y[0]];
+          const rings = [...plot?.querySelectorAll('.scatterlayer .trace:last-child .points path') ?? []];
+          const seen = rings.map((ring, place) => [getComputedStyle(ring).opacity, place]).filter(([o]) => o === '1');
+          return trace && seen.length === 1 && [trace.x[seen[0][1]], trace.y[seen[0][1]]];
         }"""
     ).json_value()
     return point
@@ -71,21 +74,20 @@ def test_from_the_first_visit_to_the_csv(server: str, page: Page) -> None:
     _settled(page)
     assert page.url.split("?")[0] == f"{server}/explore"
     assert _seen(page) == {"How far can you compress this detector?"}
-    assert (_card(page, "mAP50-95"), _card(page, "GFLOPs"), _card(page, "Parameters")) == ("0.684", "1.32", "2.19 M")
-    expect(page.locator(".js-plotly-plot")).to_have_count(3)
-    assert _chosen_point(page) == [1.3194, 0.684]
+    # It opens on the answer: the smallest level that loses at most a point.
+    expect(page.get_by_role("heading", name="Take level 1")).to_be_visible()
+    assert (_card(page, "mAP50-95"), _card(page, "GFLOPs"), _card(page, "Parameters")) == ("0.716", "1.45", "2.44 M")
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    assert _chosen_point(page) == [1.4531, 0.716]
 
-    page.get_by_role("slider").press("ArrowRight")
-    page.get_by_role("slider").press("ArrowRight")
+    for _ in range(4):
+        page.get_by_role("slider").press("ArrowRight")
     card = page.get_by_test_id("stMetric").first
     expect(card).to_contain_text("0.620")
     expect(card).to_contain_text("-13.9%")
+    assert _chosen_point(page) == [1.1856, 0.62]
     page.wait_for_function(
-        "document.querySelector('.st-key-tradeoff-gflops .js-plotly-plot')._fullData.some("
-        "trace => trace.name === 'Chosen level' && trace.x[0] === 1.1856)"
-    )
-    page.wait_for_function(
-        "document.querySelector('.st-key-heatmap .js-plotly-plot')._fullData[0].y.includes('<b>Level 5</b>')"
+        f"getComputedStyle(document.querySelector('.st-key-heatmap'), '::after').top === '{TOP + STRIP + GAP + 4 * ROW}px'"
     )
     assert "level=5" in page.url
 
@@ -105,6 +107,56 @@ def test_from_the_first_visit_to_the_csv(server: str, page: Page) -> None:
     assert f"{float(last['precision']):.3f}" == _card(page, "Precision")
     assert f"{float(last['recall']):.3f}" == _card(page, "Recall")
     assert f"{float(last['map50_95_change_pct']):.1f}%" == "-13.9%"
+
+
+def _click_point(page: Page, trace: str, number: int) -> None:
+    """Click on a point of the trade-off plot, where Plotly has drawn it."""
+    place = page.evaluate(
+        """([name, number]) => {
+          const plot = document.querySelector('.st-key-tradeoff .js-plotly-plot');
+          plot.scrollIntoView({block: 'center'});
+          const {xaxis, yaxis} = plot._fullLayout, trace = plot._fullData.find(one => one.name === name);
+          const box = plot.getBoundingClientRect();
+          return [
+            box.left + xaxis._offset + xaxis.d2p(trace.x[number]), box.top + yaxis._offset + yaxis.d2p(trace.y[number])
+          ];
+        }""",
+        [trace, number],
+    )
+    page.mouse.move(*place)
+    page.mouse.click(*place)
+
+
+def test_a_click_on_a_point_chooses_it_and_the_address_keeps_the_view(server: str, page: Page) -> None:
+    page.goto(f"{server}/explore?{VIEW}&level=2")
+    _settled(page)
+    _chosen_point(page)
+    _click_point(page, "Levels, measured (0 = original)", 4)
+    expect(page.get_by_test_id("stMetric").first).to_contain_text("0.656")
+    assert page.get_by_role("slider").input_value() == "4"
+
+    page.get_by_role("radio", name="Parameters").last.click()
+    page.get_by_text("Pareto front", exact=True).click()
+    page.get_by_role("combobox", name="Compare with").click()
+    page.get_by_role("option", name="yolo26n on vineyard").click()
+    page.wait_for_url("**vineyard**")
+    _settled(page)
+    page.reload()
+    _settled(page)
+    page.wait_for_function(
+        """() => {
+          const plot = document.querySelector('.st-key-tradeoff .js-plotly-plot');
+          const names = plot?._fullData?.map(trace => trace.name) ?? [];
+          return names.includes('yolo26n on vineyard') && plot._fullLayout.xaxis.title.text.startsWith('Parameters');
+        }"""
+    )
+    expect(page.get_by_text("Pareto front of all measured")).to_be_visible()
+    # A point of another data set turns the page to it.
+    _click_point(page, "yolo26n on vineyard", 3)
+    page.wait_for_url("**data=vineyard**")
+    _settled(page)
+    assert (_shown(page, "Data set"), page.get_by_role("slider").input_value()) == ("vineyard", "3")
+    assert "stException" not in _seen(page)
 
 
 def test_a_deep_link_on_a_fresh_server_and_its_reload(server: str, page: Page) -> None:
@@ -179,6 +231,8 @@ def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path,
         assert _card(page, "mAP50-95") == "not measured"
         assert float(_card(page, "GFLOPs")) > 0
 
+        # A list closes when the page scrolls under it.
+        page.get_by_role("combobox", name="Start from").scroll_into_view_if_needed()
         page.get_by_role("combobox", name="Start from").click()
         page.get_by_role("option", name="yolo26n.yaml").click()
         page.get_by_role("textbox", name="Device").fill("cpu")

@@ -10,6 +10,7 @@ from cache.comparison import COLUMNS, change_pct, comparison, published_table, t
 from cache.published import load_published
 from cache.record import Metrics, RunRecord, TimeKept
 from compression.spec import LatencyTarget, Target
+from compression.wishes import Wish
 from tests.cache.samples import make_record, make_spec
 
 # The columns that users' sheets rely on, in their order.
@@ -95,7 +96,7 @@ def test_a_measured_row_worked_out_by_hand() -> None:
         "key": make_spec().key,
     }
     assert row[list(expected)].to_dict() == expected
-    missing = ["classes", *LATENCY, "gpu", "ultralytics", "source"]
+    missing = ["classes", "layers", *LATENCY, "gpu", "ultralytics", "source"]
     assert row.drop(list(expected)).index.tolist() == missing
     assert row[missing].isna().all()
 
@@ -220,6 +221,13 @@ def test_a_custom_target_has_no_level_and_says_what_it_kept() -> None:
     row = _read(to_csv([make_record(spec)])).iloc[0]
     assert row[["level", "params_kept_target_pct"]].isna().all()
     assert row["gflops_kept_target_pct"] == 70
+
+
+def test_wishes_about_layers_stand_in_a_column() -> None:
+    wishes = (Wish(layer="model.0", kept=1), Wish(layer="model.4.cv1", kept=0.5))
+    spec = make_spec(target=replace(make_spec().target, layers=wishes))
+    table = _read(to_csv([make_record(spec), make_record()]))
+    assert table["layers"].fillna("").tolist() == ["model.0 locked, model.4.cv1 keeps 50%", ""]
 
 
 def test_the_csv_reopens_to_the_same_numbers(aiminify: RunRecord) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from cache.store import plan_key
+from compression.levels import target_of
 from compression.spec import LatencyTarget, Target
+from compression.wishes import Wish
 from tests.cache.samples import make_spec
 
 LATENCY = LatencyTarget(kept=0.5, backend="onnx", machine="a processor", backend_version="1.2.3")
@@ -28,6 +30,7 @@ def test_a_run_has_the_same_key_wherever_its_files_lie(same: dict[str, Any]) -> 
         {"level": None},
         {"target": Target(gflops_kept=0.5, params_kept=None)},
         {"target": Target(gflops_kept=None, params_kept=None, latency=LATENCY)},
+        {"target": replace(target_of(5), layers=(Wish(layer="model.0", kept=1),))},
         {"head": "nms"},
         {"recipe": "plain"},
         {"epochs": 31},

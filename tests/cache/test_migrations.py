@@ -31,7 +31,7 @@ from cache.store import Store
 from cache.tables import REVISION, metadata, records_table
 from tests.cache.samples import make_plan, make_record, make_spec
 from tests.cache.test_concurrency import OPENER, _start, _wait_ready
-from tests.factories import accuracy, latency, layer_times
+from tests.factories import accuracy, latency, layer_times, sensitivity
 
 # What the program of before there were revisions made, as SQLite keeps it.
 OLD_SCHEMA = """
@@ -163,7 +163,7 @@ def test_the_last_revision_is_the_one_that_is_looked_for(address: str) -> None:
 
 def test_lines_of_the_comparison_are_those_of_the_last_revision() -> None:
     """Other columns need a revision that writes the lines of older results again; then this number follows."""
-    assert (REVISION, zlib.crc32(",".join(COLUMNS).encode())) == (6, 2851356766)
+    assert (REVISION, zlib.crc32(",".join(COLUMNS).encode())) == (7, 3030481880)
 
 
 def test_a_database_with_a_queue_of_before_there_were_revisions_is_migrated_too(old_sqlite: str, shipped: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_database_with_a_queue_of_before_there_were_revisions_is_migrated_too(
     with _connected(old_sqlite) as connection:
         connection.execute(text("UPDATE runs SET lanes = 'cuda:1' WHERE state = 'failed'"))
         connection.execute(text("INSERT INTO epochs VALUES ('k', 1, '{}')"))
-        for name in ("alembic_version", "summaries", "latencies", "layer_times", "accuracies"):
+        for name in ("alembic_version", "summaries", "latencies", "layer_times", "accuracies", "sensitivities"):
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("ALTER TABLE records DROP COLUMN head"))
     store = Store(old_sqlite, shipped=shipped)
@@ -205,7 +205,7 @@ def test_lines_of_a_form_2_are_written_again_and_what_cannot_be_read_is_counted(
         store.save(record)
     store.close()
     with _connected(address) as connection:
-        for name in ("latencies", "layer_times", "accuracies"):
+        for name in ("latencies", "layer_times", "accuracies", "sensitivities"):
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("UPDATE summaries SET line = 'old'"))
         connection.execute(update(records_table).where(records_table.c.key == OTHER.key).values(payload=BAD))
@@ -222,7 +222,7 @@ def test_a_database_of_form_3_keeps_its_results_and_takes_times_of_layers(addres
     store.save(RECORD)
     store.close()
     with _connected(address) as connection:
-        for name in ("layer_times", "accuracies"):
+        for name in ("layer_times", "accuracies", "sensitivities"):
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(update(revision_table).values(version_num=revision_name(3)))
     store = Store(address, shipped=shipped)
@@ -238,12 +238,27 @@ def test_a_form_4_keeps_its_latencies_and_gets_room_for_accuracies(address: str,
     store.save_latency(latency())
     store.close()
     with _connected(address) as connection:
-        connection.execute(text("DROP TABLE accuracies"))
+        for name in ("accuracies", "sensitivities"):
+            connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(update(revision_table).values(version_num=revision_name(4)))
     store = Store(address, shipped=shipped)
     assert store.latencies(["ab" * 32]) == [latency()]
     store.save_accuracy(accuracy())
     assert store.find_accuracy(accuracy().spec.key) == accuracy()
+    store.close()
+
+
+def test_a_form_5_keeps_its_accuracies_and_gets_room_for_sensitivities(address: str, shipped: Path) -> None:
+    store = Store(address, shipped=shipped)
+    store.save_accuracy(accuracy())
+    store.close()
+    with _connected(address) as connection:
+        connection.execute(text("DROP TABLE sensitivities"))
+        connection.execute(update(revision_table).values(version_num=revision_name(5)))
+    store = Store(address, shipped=shipped)
+    assert store.find_accuracy(accuracy().spec.key) == accuracy()
+    store.save_sensitivity(sensitivity())
+    assert store.find_sensitivity(sensitivity().spec.key) == sensitivity()
     store.close()
 
 
@@ -322,5 +337,5 @@ def test_a_new_database_holds_nothing(address: str, shipped: Path) -> None:
     store = Store(address, shipped=shipped)
     with store._database.reading() as connection:
         counts = [connection.scalar(select(func.count()).select_from(table)) for table in metadata.sorted_tables]
-    assert counts == [0] * 8
+    assert counts == [0] * 9
     store.close()

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from cache.series import by_label, newest, series_of
+from cache.record import RunRecord
+from cache.series import by_label, cut_in_words, method_label, newest, series_of
+from compression.levels import target_of
 from compression.spec import Target
+from compression.wishes import Wish
 from tests import factories
 
 OF_BEFORE = {
@@ -51,6 +54,30 @@ def test_other_conditions_never_share_a_line(change: dict[str, Any]) -> None:
     first, second = series_of([*factories.series((1, 2, 3)), *factories.series((1, 2), **change)])
     assert (first.n_measured, second.n_measured) == (3, 2)
     assert first.label != second.label
+
+
+def test_wishes_about_layers_are_conditions() -> None:
+    locked = (Wish(layer="model.0", kept=1),)
+    many = tuple(Wish(layer=f"model.{number}", kept=0.5) for number in range(8))
+
+    def wished(wishes: tuple[Wish, ...]) -> list[RunRecord]:
+        return factories.series((3,), target=replace(target_of(3), layers=wishes))
+
+    all_series = series_of([*factories.series(), *wished(locked), *wished(many), *wished(many[1:])])
+    labels = [one.label for one in all_series]
+    assert len(set(labels)) == 4
+    assert (labels[0], "model.0 locked" in labels) == ("default method", True)
+    assert {label.partition(" · ")[0] for label in labels if "as wished" in label} == {
+        "8 layers as wished",
+        "7 layers as wished",
+    }
+
+
+def test_cuts_of_layers_alone_are_told() -> None:
+    wishes = (Wish(layer="model.4.cv1", kept=0.5),)
+    spec = factories.spec(None, target=Target(gflops_kept=None, params_kept=None, layers=wishes), epochs=0)
+    assert cut_in_words(spec) == "layers as wished"
+    assert method_label(spec) == "model.4.cv1 keeps 50%, no training"
 
 
 def test_seeds_share_conditions_and_no_line() -> None:

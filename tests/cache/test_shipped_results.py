@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache.record import RunRecord, parse_record
-from cache.shipped import SHIPPED, load_shipped
+from cache.shipped import OTHERS, SHIPPED, load_shipped
 from cache.store import Store
 from compression.levels import LEVELS, ORIGINAL, target_of
 from compression.shapes import SPLITS, draw_dataset, fingerprint
@@ -16,6 +16,7 @@ from compression.shapes import SPLITS, draw_dataset, fingerprint
 DATASETS = ("bccd", "shapes")
 # Budget of the whole history for files that are not text.
 MAX_BYTES = 30_000_000
+MAX_SENSITIVITY_BYTES = 300_000
 
 
 def shipped_levels(data: str) -> dict[int | None, RunRecord]:
@@ -33,7 +34,7 @@ def test_every_level_is_there(data: str) -> None:
     assert {ORIGINAL, *LEVELS} <= set(shipped_levels(data))
 
 
-MEASURED = sorted(file for file in SHIPPED.rglob("*.json") if "published" not in file.parts)
+MEASURED = sorted(file for file in SHIPPED.rglob("*.json") if not {*OTHERS} & {*file.parts})
 
 
 @pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)
@@ -68,6 +69,20 @@ def test_results_of_one_model_count_against_one_original() -> None:
 def test_nothing_is_unreadable_or_too_large() -> None:
     assert Store().unreadable() == 0
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) < MAX_BYTES
+
+
+@pytest.mark.parametrize("data", DATASETS)
+def test_sensitivities_are_of_the_shipped_original_and_tell_of_every_layer(data: str) -> None:
+    original = shipped_levels(data)[ORIGINAL]
+    assert original.spec is not None
+    assert original.spec.weights_sha256 is not None
+    (record,) = Store().sensitivities([original.spec.weights_sha256])
+    assert (record.data, record.spec.data_fingerprint) == (data, original.spec.data_fingerprint)
+    assert (record.spec.imgsz, record.spec.head, record.spec.n_images) == (320, "e2e", record.n_val)
+    assert record.map50_95 == pytest.approx(original.metrics.map50_95, abs=0.002)
+    assert {layer for group in record.groups for layer in group.layers} == {row.name for row in original.layers}
+    assert {"torch", "ultralytics", "processor", "commit"} <= set(record.environment)
+    assert sum(file.stat().st_size for file in (SHIPPED / "sensitivities").iterdir()) < MAX_SENSITIVITY_BYTES
 
 
 def test_no_record_names_a_folder_of_the_machine_it_was_measured_on() -> None:

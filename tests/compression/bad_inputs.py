@@ -546,7 +546,7 @@ def bad_numbers() -> Iterator[BadInput]:
         "give a part from 0.2 to 1",
     )
     gflops, params = ("plan", "yolo26n.yaml", "--keep-gflops"), ("plan", "yolo26n.yaml", "--keep-params")
-    small = ("--imgsz", "64")
+    small, plan = ("--imgsz", "64"), ("plan", "yolo26n.yaml", "--imgsz", "64", "--level", "1")
     stride = "is no multiple of this model's stride 32"
     for name, command, says, remedy in (
         ("no target", ("plan", "yolo26n.yaml"), either, ""),
@@ -567,6 +567,45 @@ def bad_numbers() -> Iterator[BadInput]:
             ("plan", f"{HERE}/model.yaml", "--keep-params", "0.2", *small),
             "Keeping 0.2 of the parameters is out of reach",
             "ask for more than that",
+        ),
+        ("unknown layer", (*plan, "--lock", "model.4.cv9"), "no layer 'model.4.cv9'", "or model.4.cv1"),
+        ("layer without an amount", (*plan, "--layer", "model.4.cv1"), "--layer 'model.4.cv1'", "as in"),
+        ("layer that keeps too little", (*plan, "--layer", "model.4.cv1=1%"), "cannot keep 1%", "it keeps 8 to 64"),
+        (
+            "layer locked and cut",
+            (*plan, "--lock", "model.0", "--layer", "model.0=0.5"),
+            "model.0 is to keep",
+            "ask for",
+        ),
+        (
+            "coupled layers cut differently",
+            (*plan, "--lock", "model.23.cv2.0.0", "--layer", "model.23.cv2.0.1=50%,model.23.cv2.0.0=50%"),
+            "model.23.cv2.0.0 is to keep all channels and 50%",
+            "ask for one of both",
+        ),
+        (
+            "layer of a head that must stay",
+            (*plan, "--layer", "model.23.cv2.0.2=0.5"),
+            "model.23.cv2.0.2 keeps all of its channels",
+            "leave it out",
+        ),
+        (
+            "lock and nothing to cut",
+            ("plan", "yolo26n.yaml", "--lock", "model.0"),
+            "With model.0 locked and nothing else asked for",
+            "give --layer",
+        ),
+        (
+            "wish about the original",
+            ("plan", "yolo26n.yaml", "--level", "0", "--layer", "model.0=0.5"),
+            "Level 0 is the original",
+            "leave out that model.0",
+        ),
+        (
+            "layer cut too deep for the target",
+            ("plan", "yolo26n.yaml", "--keep-params", "0.99", "--layer", "model.22.m.0.1.ffn.0=0.2,model.8.cv2=0.2"),
+            "Keeping 0.99 of the parameters is out of reach",
+            "ask for less than that",
         ),
         ("image size 0", ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "0"), f"Image size 0 {stride}", "use 32"),
         (

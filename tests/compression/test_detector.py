@@ -24,7 +24,15 @@ from ultralytics.utils import downloads
 from compression.checkpoint import write_checkpoint
 from compression.detector import file_sha256, n_channels, needs_training, open_detector, with_classes
 from compression.errors import ModelError
-from compression.models import CATALOG, catalog_name, known_models, model_label, task_of_name, weights_file
+from compression.models import (
+    CATALOG,
+    catalog_name,
+    known_models,
+    model_label,
+    n_blocks_of,
+    task_of_name,
+    weights_file,
+)
 from tests.compression.models import LEVEL_5, build, equal, original, outputs, pruned
 
 
@@ -499,6 +507,16 @@ def test_catalog() -> None:
     weights.parent.mkdir()
     weights.touch()
     assert {model.name: model.source for model in known_models()}["yolo11x"] == str(weights)
+
+
+def test_blocks_of_the_backbone_and_of_all() -> None:
+    assert {name: n_blocks_of(name) for name in ("yolo26n", "yolov9c", "yolov3-tiny", "mine")} == {
+        "yolo26n": (11, 24),
+        "yolov9c": (10, 23),
+        "yolov3-tiny": (13, 21),
+        "mine": None,
+    }
+    assert all(n_blocks_of(name) for name in CATALOG)
 
 
 # Another number of classes

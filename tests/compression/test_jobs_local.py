@@ -132,3 +132,16 @@ def test_combinations_are_measured_by_the_command_that_a_user_would_type() -> No
     assert _wait(job) == 2
     assert job.last_line().startswith("trimboard: There is no data set 'nowhere'")
     local.forget(job)
+
+
+def test_the_sensitivity_of_layers_is_asked_for_as_a_user_would_type_it_and_can_be_cancelled() -> None:
+    arguments = local.sensitivity_arguments("a.pt", "shapes", classes="", imgsz=320, head="e2e")
+    assert " ".join(arguments) == "sensitivity a.pt --data shapes --imgsz 320 --head e2e --json"
+    of_some = local.sensitivity_arguments("a.pt", "shapes", classes="disc,ring", imgsz=64, head="nms")
+    assert of_some[4:6] == ("--classes", "disc,ring")
+    job = local.start_sensitivity(arguments)
+    assert local.start_sensitivity(arguments) is job
+    local.cancel(job)
+    assert job.exit_code() is not None
+    assert local.find_job(arguments) is None
+    assert not job.log_file.exists()

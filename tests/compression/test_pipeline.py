@@ -25,6 +25,7 @@ from compression.home import run_folder
 from compression.pipeline import Outcome
 from compression.rounds import NOT_BETTER
 from compression.spec import WITHOUT_IMAGES, CutMethod, Target
+from compression.wishes import parse_wishes
 
 SMALL: Any = {"epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu"}
 # For what does not depend on how channels are chosen.
@@ -56,6 +57,27 @@ def level_3(measured_home: Path, own_home: Path, trained_model: Path, tiny_shape
     """Level 3 as it is found in a copy of that folder."""
     shutil.copytree(measured_home, own_home, dirs_exist_ok=True)
     return compress(str(trained_model), str(tiny_shapes), level=3, **SMALL)
+
+
+def test_layers_as_wished(trained_model: Path, tiny_shapes: Path) -> None:
+    wishes = parse_wishes(["model.0"], ["model.4.cv1=50%"])
+    asked: Any = {**PLAIN, "layers": wishes, "epochs": 0}
+    outcome = compress(str(trained_model), str(tiny_shapes), **asked)
+    assert outcome.checkpoint
+    record, (module, _) = outcome.record, read_checkpoint(outcome.checkpoint)
+    rows = {row.name: row for row in record.layers}
+    # What is coupled with a layer is cut with it, and what is locked says so.
+    assert {name for name, row in rows.items() if row.sparsity} == {"model.4.cv1", "model.4.m.0.cv2"}
+    assert (rows["model.4.cv1"].channels_after, rows["model.0"].locked) == (32, "locked as wished")
+    assert module.get_submodule("model.4.cv1.conv").out_channels == 32
+    assert (record.level, record.metrics) == (None, record.metrics_pruned)
+    assert record.costs.params == sum(parameter.numel() for parameter in module.parameters())
+    assert outcome.checkpoint.name == "mine-layers.pt"
+    assert compress(str(trained_model), str(tiny_shapes), **asked).cached
+    with pytest.raises(SpecError, match=r"no layer 'model\.4\.cv9'"):
+        compress(
+            str(trained_model), str(tiny_shapes), **{**asked, "layers": parse_wishes(["model.4.cv9"], ["model.0=0.5"])}
+        )
 
 
 class TestCompress:

@@ -13,8 +13,9 @@ from compression import planner as planner_module
 from compression.allocation import ALLOCATIONS
 from compression.criteria import CRITERIA
 from compression.errors import ModelError, SpecError, TargetError
+from compression.layer_groups import MIN_GROUP_KEPT
 from compression.levels import LEVELS, target_of
-from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
+from compression.planner import Planner, PruningPlan
 from compression.spec import AllocationName, CriterionName, Target
 from compression.surgery import apply_plan
 from tests.compression.images import noise

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.errors import TargetError
-from compression.planner import MIN_GROUP_KEPT, TOLERANCE, Planner
+from compression.layer_groups import MIN_GROUP_KEPT
+from compression.planner import TOLERANCE, Planner
 from compression.spec import ALIGNMENTS, Target
 from compression.surgery import apply_plan, without_channels
 from tests.compression.models import outputs, randomised

@@ -12,8 +12,9 @@ from ultralytics.nn.modules import Attention, C2f
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.channels import channels_out
+from compression.layer_groups import MIN_GROUP_KEPT
 from compression.levels import target_of
-from compression.planner import MIN_GROUP_KEPT, Planner, PruningPlan
+from compression.planner import Planner, PruningPlan
 from compression.spec import Target
 from compression.surgery import apply_plan, kept_outputs, without_channels
 from compression.trace import Trace, convolutions

@@ -11,6 +11,7 @@ import pytest
 from cache.record import RunRecord
 from cache.series import series_of
 from cache.siblings import Neighbours
+from cache.store import known_of
 from compression.dataset import class_names
 from compression.errors import DatasetError
 from compression.models import CATALOG
@@ -34,7 +35,9 @@ def _on(data: str, levels: tuple[int, ...]) -> list[RunRecord]:
 
 
 def test_the_page_opens_where_most_is_measured() -> None:
-    choices = choices_of([*_on("cells", (1, 2, 3)), *_on("shapes", (0, 1, 2)), factories.published()], ["coco8"])
+    choices = choices_of(
+        map(known_of, [*_on("cells", (1, 2, 3)), *_on("shapes", (0, 1, 2)), factories.published()]), ["coco8"]
+    )
     assert (choices.model, choices.data) == ("yolo26n", "cells")
     assert choices.datasets == ("cells", "shapes", "coco", "coco8")
     assert choices.models[:2] == ("yolo26n", "yolo26s")
@@ -50,14 +53,14 @@ def test_with_nothing_measured_everything_can_still_be_chosen() -> None:
 def test_models_with_targets_of_their_own_only_come_last() -> None:
     whole = factories.spec(None, target=Target(gflops_kept=1.0, params_kept=1.0), model="peer.pt")
     peer = replace(factories.record(5), model="peer", level=None, spec=whole, key=whole.key)
-    choices = choices_of([peer, *_on("shapes", (0,))], [])
+    choices = choices_of(map(known_of, [peer, *_on("shapes", (0,))]), [])
     assert (choices.models[0], choices.models[-1]) == ("yolo26n", "peer")
 
 
 def test_architecture_of_a_label() -> None:
     own = factories.record(1, model="mine")
-    assert architecture_of("mine", [own]) == "yolo26n"
-    assert architecture_of("yolo11m", [own]) == "yolo11m"
+    assert architecture_of("mine", [known_of(own)]) == "yolo26n"
+    assert architecture_of("yolo11m", [known_of(own)]) == "yolo11m"
 
 
 def test_a_run_starts_from_the_checkpoint_of_the_original(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Caption, Error, Info, Markdown, Subheader, Warning
+from streamlit.testing.v1.element_tree import Caption, Error, Header, Info, Markdown, Warning
 
 from cache.shipped import SHIPPED
 from cache.store import Store
@@ -67,7 +67,7 @@ def page(**query: str) -> AppTest:
 
 def texts(opened: AppTest) -> str:
     """Everything that can be read, from the top to the bottom."""
-    kinds = (Markdown, Caption, Subheader, Info, Warning, Error)
+    kinds = (Markdown, Caption, Header, Info, Warning, Error)
     return "\n".join(str(each.value) for each in opened.main if isinstance(each, kinds))
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from cache.series import series_of
 from cache.siblings import Neighbours
 from compression.spec import Target
-from pages.parts.heatmap import heatmap
-from pages.parts.legend import legend_html, scale_html
-from pages.parts.plots import FAINT, draw_heatmap, draw_tradeoff
+from pages.parts.legend import legend_html
+from pages.parts.plots import FAINT, draw_tradeoff, mark_in_tradeoff
 from pages.parts.tradeoff import Tradeoff, focus, tradeoff
 from tests import factories
 
@@ -31,7 +30,7 @@ def _everything() -> Tradeoff:
         factories.record(5, spec=factories.spec(5, seed=1)),
     ]
     series, *others = series_of(records)
-    return tradeoff(series, neighbours, cost="gflops", metric="map50_95", level=3, other_seeds=others)
+    return tradeoff(series, neighbours, cost="gflops", metric="map50_95", other_seeds=others)
 
 
 def _traces(data: Tradeoff) -> dict[str, Any]:
@@ -61,20 +60,31 @@ def test_what_is_not_the_result_itself_is_fainter_and_smaller() -> None:
     assert levels.opacity is None
 
 
-def test_the_chosen_level_wears_a_ring_and_its_label_once() -> None:
-    traces = _traces(_everything())
-    assert (list(traces["Chosen level"].x), list(traces["Chosen level"].text)) == ([1.3194], ["<b>3</b>"])
-    assert list(traces["Levels, measured (0 = original)"].text) == ["0", "1", "2", "", "4", "5"]
+def test_each_level_has_a_ring_that_only_a_style_sheet_shows() -> None:
+    data = _everything()
+    figure = draw_tradeoff(data, None)
+    rings = figure.data[-1]
+    assert (rings.name, list(rings.x), rings.marker.opacity) == ("Chosen level", [one.x for one in data.measured], 0)
+    style = (
+        "<style>.plot .scatterlayer .trace:last-child .points path:nth-of-type(4) { opacity: 1 !important; }</style>"
+    )
+    assert mark_in_tradeoff(data, 3, ".plot") == style
 
 
 def test_a_level_without_accuracy_is_a_line_at_its_cost() -> None:
-    data = tradeoff(None, Neighbours(), cost="gflops", metric="map50", level=3, planned=factories.costs(3))
+    planned = {2: factories.costs(2), 3: factories.costs(3)}
+    data = tradeoff(None, Neighbours(), cost="gflops", metric="map50", planned=planned)
     figure = draw_tradeoff(data, None)
-    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(1.3194, 1.3194)]
+    assert [(shape.x0, shape.x1, shape.opacity) for shape in figure.layout.shapes] == [
+        (1.3862, 1.3862, 0),
+        (1.3194, 1.3194, 0),
+    ]
+    assert ".shapelayer path:nth-of-type(2)" in mark_in_tradeoff(data, 3, ".plot")
+    assert mark_in_tradeoff(data, 5, ".plot") == ""
 
 
 def test_the_legend_says_what_is_drawn_and_no_more() -> None:
-    html = legend_html(_everything())
+    html = legend_html(_everything(), 3)
     for text in (
         "measured levels",
         "chosen level",
@@ -87,17 +97,7 @@ def test_the_legend_says_what_is_drawn_and_no_more() -> None:
     ):
         assert text in html
     (alone,) = series_of(factories.series((0, 1)))
-    html = legend_html(tradeoff(alone, Neighbours(), cost="gflops", metric="map50", level=1))
+    html = legend_html(tradeoff(alone, Neighbours(), cost="gflops", metric="map50"), 1)
     assert "measured levels" in html
     for text in ("custom targets", "before any training", "other seeds", "published"):
         assert text not in html
-
-
-def test_the_heatmap_frames_the_chosen_level() -> None:
-    data = heatmap({level: factories.layers(level) for level in (1, 3, 5)})
-    figure = draw_heatmap(data, level=3)
-    (frame,) = figure.layout.shapes
-    assert (frame.y0, frame.y1) == (0.5, 1.5)
-    assert list(figure.data[0].y) == ["Level 1", "<b>Level 3</b>", "Level 5"]
-    assert figure.data[0].zmax == data.ceiling_pct == 60
-    assert "60% of" in scale_html(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Button, Caption, Info, Markdown, Subheader
+from streamlit.testing.v1.element_tree import Button, Caption, Header, Info, Markdown
 
 from cache.record import EpochRow, Progress
 from cache.store import Store
@@ -35,7 +35,7 @@ def add(store: Store, *levels: int) -> list[RunSpec]:
 
 def texts(opened: AppTest) -> str:
     """Everything that can be read, from the top to the bottom."""
-    return "\n".join(str(each.value) for each in opened.main if isinstance(each, Markdown | Caption | Subheader | Info))
+    return "\n".join(str(each.value) for each in opened.main if isinstance(each, Markdown | Caption | Header | Info))
 
 
 def button(opened: AppTest, label: str, spec: RunSpec) -> AppTest:

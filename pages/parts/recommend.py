@@ -1,0 +1,139 @@
+"""The answer that Explore opens on: which level to take within a budget."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import streamlit as st
+
+from cache.recommendation import Advice, Budget, BudgetName, Option, advise, options_of
+from cache.timings import Setting
+from compression.levels import LEVELS, ORIGINAL
+from compression.tasks import TASKS
+from pages.parts.runs import plain
+from pages.parts.tradeoff_view import PICKED
+from pages.parts.view import View
+
+BudgetLabel = Literal["Accuracy lost", "GFLOPs", "Parameters", "File size", "Latency"]
+
+# What is asked for -> what it is, unit, and the step of its field.
+_BUDGETS: dict[BudgetLabel, tuple[BudgetName, str, float]] = {
+    "Accuracy lost": ("loss", "points of {accuracy}", 0.1),
+    "GFLOPs": ("gflops", "GFLOPs, training graph", 0.1),
+    "Parameters": ("params", "millions, training graph", 0.1),
+    "File size": ("size", "MB of the checkpoint", 0.1),
+    "Latency": ("time", "ms a pass", 0.1),
+}
+# Points of mAP50-95: what most readers of a benchmark table would call the same.
+USUAL_LOSS = 1.0
+# Of the original's cost, where a budget of costs begins.
+USUAL_PART = 0.85
+# Session state: the budget has just changed.
+_FOLLOW = "follow-answer"
+_KIND_HELP = (
+    "Accuracy lost: the smallest level that stays within it. A cost: the most accurate level that stays within it."
+)
+
+
+def show_recommendation(view: View) -> None:
+    """Draw budget and answer. Has to be called before the slider is drawn, which begins at the answer."""
+    if view.series is None or view.rivals is None:
+        return
+    with st.container(border=True, key="answer"):
+        answer, asked = st.columns([3, 2], gap="large", vertical_alignment="center")
+        with asked:
+            budget, setting = _choose_budget(view)
+        options = _options(view, setting)
+        advice = advise(options, budget, view.rivals.spread, TASKS[view.task].main)
+        option = advice.option
+        level = option.level if option else None
+        _begin_at(level)
+        with answer:
+            _draw(advice, setting)
+            if option is not None:
+                _offer_to_show(option)
+
+
+def _offer_to_show(option: Option) -> None:
+    """A button that turns to what is recommended, unless it is shown already, or is the original."""
+    icon = ":material/arrow_downward:"
+    if option.level is None:
+        if st.session_state.get(PICKED) != option.key:
+            st.button("Show its figures", icon=icon, on_click=_pick, args=(option.key,), key="show")
+    elif option.level in LEVELS and option.level != st.session_state.get("level"):
+        st.button(f"Show level {option.level}", icon=icon, on_click=_turn_to, args=(option.level,), key="show")
+
+
+def _options(view: View, setting: Setting | None) -> list[Option]:
+    assert view.series is not None
+    assert view.rivals is not None
+    return options_of([view.series, *view.other_seeds], view.rivals, view.times[setting] if setting else None)
+
+
+def _choose_budget(view: View) -> tuple[Budget, Setting | None]:
+    """The budget, and where it is timed if it is one of time."""
+    labels = [label for label in get_args(BudgetLabel) if _BUDGETS[label][0] != "time" or view.times]
+    label: BudgetLabel | None = st.segmented_control(
+        "My limit is on",
+        labels,
+        default=labels[0],
+        required=True,
+        key="budget",
+        bind="query-params",
+        help=_KIND_HELP,
+        on_change=_follow_answer,
+    )
+    name, unit, step = _BUDGETS[label or labels[0]]
+    setting = next(iter(view.times)) if view.times else None
+    if name == "time":
+        setting = st.selectbox("Timed on", list(view.times), format_func=lambda one: one.label, key="budget-on")
+    usual = USUAL_LOSS if name == "loss" else _usual(name, _options(view, setting))
+    limit = st.number_input(
+        f"At most, {unit.format(accuracy=TASKS[view.task].main)}",
+        min_value=0.0,
+        value=usual,
+        step=step,
+        # Another cost is another field, so that its number is not taken for one of this.
+        key=f"limit-{name}-{view.model}-{view.data}" if name != "loss" else "limit",
+        bind="query-params" if name == "loss" else None,
+        format="%.2f" if name != "loss" else "%.1f",
+        on_change=_follow_answer,
+    )
+    return Budget(name=name, limit=limit), setting
+
+
+def _usual(name: BudgetName, options: list[Option]) -> float:
+    costs = [option.costs[name] for option in options if name != "loss" and name in option.costs]
+    return round(USUAL_PART * max(costs, default=0.0), 2)
+
+
+def _begin_at(level: int | None) -> None:
+    """Let the slider begin at the answer, unless the address or the user says where."""
+    fresh = "level" not in st.session_state and "level" not in st.query_params
+    if (st.session_state.pop(_FOLLOW, False) or fresh) and level in LEVELS:
+        st.session_state["level"] = level
+
+
+def _follow_answer() -> None:
+    """Another budget is another question, so the slider goes where its answer is."""
+    st.session_state[_FOLLOW] = True
+
+
+def _turn_to(level: int) -> None:
+    st.session_state["level"] = level
+
+
+def _pick(key: str) -> None:
+    st.session_state[PICKED] = key
+
+
+def _draw(advice: Advice, setting: Setting | None) -> None:
+    st.header(plain(advice.lead), anchor=False)
+    st.markdown(plain(advice.text[0].upper() + advice.text[1:]))
+    notes = [advice.sureness, advice.missing]
+    if advice.option is not None and advice.option.level == ORIGINAL:
+        notes.append("Allow more, or measure further levels.")
+    if setting is not None and advice.option is not None and "time" in advice.option.costs:
+        notes.append(f"Time: {setting.label}.")
+    if any(notes):
+        st.caption(plain(" ".join(filter(None, notes))))

@@ -1,0 +1,40 @@
+"""The small heatmap of a plan with layers changed by hand."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from pages.parts.changed_plan import Strip
+from pages.parts.plots import ACCENT_RGB, FAINTEST, HOVER, layout
+
+# More names than these would lie over each other.
+MOST_NAMES = 6
+
+
+def draw_strip(data: Strip) -> go.Figure:
+    """Part of the channels removed, a row for each plan; layers that something is wished of have their names below."""
+    figure = go.Figure(layout=layout(84 + 34 * len(data.names)))
+    figure.add_heatmap(
+        z=[list(row) for row in data.removed_pct],
+        y=list(data.names),
+        hovertext=[list(row) for row in data.hover],
+        hovertemplate=HOVER,
+        ygap=3,
+        zmin=0,
+        zmax=data.ceiling_pct,
+        colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
+        showscale=False,
+    )
+    shown = data.marked[:MOST_NAMES]
+    figure.update_xaxes(
+        tickvals=[column for column, _ in shown],
+        ticktext=[name.removeprefix("model.") for _, name in shown],
+        ticks="outside",
+        automargin=True,
+        showgrid=False,
+        zeroline=False,
+        fixedrange=True,
+        tickangle=-30,
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, fixedrange=True)
+    return figure
