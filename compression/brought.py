@@ -205,19 +205,20 @@ def _add_zip(file: Path, name: str) -> Brought:
         unpacked = draft / ".unpacked"
         unpacked.mkdir()
         unpack(file, unpacked, {*IMG_FORMATS, *_TEXTS})
-        yaml_file = settle(unpacked)
-        with naming_within(yaml_file.parent):
-            dataset = open_dataset(str(yaml_file))
+        place = settle(unpacked)
+        folder, below = (place, "") if place.is_dir() else (place.parent, place.name)
+        with naming_within(folder):
+            dataset = open_dataset(str(place), natural_task(str(place)))
         with _naming():
             label = _free_name("data", name, file.stem, dataset.fingerprint)
-            yaml_file.parent.rename(draft / label)
+            folder.rename(draft / label)
             shutil.rmtree(unpacked, ignore_errors=True)
             return _settle(
                 draft,
                 Brought(
                     kind="data",
                     name=label,
-                    path=str(_entry("data", sha256) / label / yaml_file.name),
+                    path=str(_entry("data", sha256) / label / below),
                     sha256=sha256,
                     kept=True,
                     added=_now(),
@@ -341,7 +342,7 @@ def _read(file: Path) -> Brought | None:
         one = Brought(**{**values, "path": str(file.parent / values["path"]), "classes": tuple(values["classes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return one if Path(one.path).is_file() else None
+    return one if Path(one.path).exists() else None
 
 
 def _class_names(names: object) -> tuple[str, ...]:

@@ -403,8 +403,19 @@ def _check_keys(file: Path, content: dict[str, Any]) -> None:
         raise DatasetError(
             f"{file}: `kpt_shape` is {kpt_shape!r}, but must be two whole numbers; detection needs none."
         )
+    flipped = content.get("flip_idx")
+    if flipped is not None and kpt_shape[0] and not _is_order(flipped, kpt_shape[0]):
+        raise DatasetError(
+            f"{file}: `flip_idx` is {flipped!r}, but must list the {kpt_shape[0]} key points, 0 to {kpt_shape[0] - 1}, "
+            f"in the order that they have in a mirrored image."
+        )
     if (channels := content.get("channels", 3)) != 3:
         raise DatasetError(f"{file}: `channels` is {channels!r}; only images of 3 channels are supported.")
+
+
+def _is_order(indices: Any, count: int) -> bool:
+    whole = isinstance(indices, list) and all(type(index) is int for index in indices)
+    return whole and sorted(indices) == list(range(count))
 
 
 def _places(value: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from compression.class_folders import is_class_folders
 from compression.dataset import read_yaml
 from compression.errors import DatasetError, naming_within
 
@@ -36,13 +37,15 @@ def settle(folder: Path) -> Path:
         folder: what was unpacked; a single folder within it may hold everything.
 
     Returns:
-        The data.yaml.
+        The data.yaml; of class folders, which need none, the folder that holds train and val.
 
     Raises:
         DatasetError: there is none or more than one, or what it names is not there; `faults` has all that is wrong.
             Files are named by their place in the folder.
     """
     root = _top(folder.resolve())
+    if is_class_folders(root) and not _yamls(root, recursive=True):
+        return root
     found = _find_yaml(root)
     _check_text(found, root)
     with naming_within(root):
@@ -66,7 +69,7 @@ def settle(folder: Path) -> Path:
         )
     if faults:
         raise DatasetError(faults[0], faults=faults)
-    kept = {key: content[key] for key in ("kpt_shape",) if key in content}
+    kept: dict[str, Any] = {key: content[key] for key in ("kpt_shape", "flip_idx", "kpt_oks_sigmas") if key in content}
     settled = root / YAML_FILE
     settled.write_text(yaml.safe_dump({**places, "names": names, **kept}, sort_keys=False), encoding="utf-8")
     return settled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from compression.errors import DatasetError, ModelError, SpecError
 from compression.models import model_label
 from compression.request import RunRequest
 from tests import factories
+from tests.compression.task_data import draw
 from tests.compression.test_detector import Planted
 from tests.compression.zips import images, png, roboflow, write_zip
 
@@ -101,6 +103,16 @@ def test_a_zip_is_unpacked_and_known_by_its_name(own_home: Path, tmp_path: Path)
     remove(one)
     assert left(own_home) == []
     assert brought("data") == []
+
+
+def test_class_folders_are_brought_as_a_zip_and_from_their_place(own_home: Path, tmp_path: Path) -> None:
+    folder = draw(tmp_path / "flowers", "classify")
+    file = shutil.make_archive(str(tmp_path / "meadow"), "zip", tmp_path, "flowers")
+    for given, name in ((file, "meadow"), (str(folder), "flowers")):
+        one = add(given)
+        assert (one.name, one.classes, one.n_train, one.n_val) == (name, ("tall", "wide"), 6, 4)
+        assert find_brought("data", name) == one
+        assert open_dataset(one.path, "classify").n_val == 4
 
 
 @pytest.mark.parametrize("name", ["unpacked", "images"])

@@ -107,13 +107,13 @@ def test_a_key_stands_for_the_checkpoint_of_its_result(
     asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # To draw it takes a while.
-    monkeypatch.setattr("compression.dataset.open_dataset", lambda data: f"the data set {data}")
+    monkeypatch.setattr("compression.dataset.open_dataset", lambda data, task: f"the {task} data set {data}")
     (level_5,) = (one for one in own_store().heads("yolo26n", "shapes") if one.level == 5)
     run(level_5.key[:10])
     assert asked[0]["detector"].file == LEVEL_5
     assert asked[0]["imgsz"] == level_5.imgsz
     # The built-in data set is drawn wherever it is asked for.
-    assert asked[0]["dataset"] == "the data set shapes"
+    assert asked[0]["dataset"] == "the detect data set shapes"
 
 
 def test_keys_that_stand_for_nothing_are_refused(asked: list[dict[str, Any]]) -> None:

@@ -32,7 +32,7 @@ from compression.finetune import LOSS_ATTEMPTS, RECIPES, ProgressTeller, Trainin
 from compression.shapes import draw_dataset
 from compression.spec import CutMethod
 from compression.telling import silent
-from compression.trainer import FineTuneTrainer
+from compression.trainer import TRAINERS, FineTuneTrainer
 from compression.training_state import ATTEMPT, TrainingState, last_state, read_attempt
 from tests.compression.models import build
 from tests.factories import spec
@@ -96,7 +96,7 @@ class FaultyTrainer(FineTuneTrainer):
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> list[Fault]:
     """What befalls the trainings of a test."""
-    monkeypatch.setattr("compression.finetune.FineTuneTrainer", FaultyTrainer)
+    monkeypatch.setitem(TRAINERS, "detect", FaultyTrainer)
     FaultyTrainer.faults.clear()
     FaultyTrainer.steps.clear()
     return FaultyTrainer.faults
@@ -537,7 +537,7 @@ def test_training_in_other_processes(
     faults.append(Fault(raising(RuntimeError(NO_MEMORY)), epoch=2))
     here = case.train(tmp_path / "here" / "t")
     faults.clear()
-    monkeypatch.setattr("compression.finetune.FineTuneTrainer", DistributedTrainer)
+    monkeypatch.setitem(TRAINERS, "detect", DistributedTrainer)
     monkeypatch.setattr("ultralytics.engine.trainer.generate_ddp_command", start_child)
     (tmp_path / "there").mkdir()
     there = case.train(tmp_path / "there" / "t")

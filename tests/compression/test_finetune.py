@@ -36,7 +36,7 @@ from compression.pipeline import StoreTeller
 from compression.planner import Planner
 from compression.surgery import apply_plan
 from compression.telling import silent
-from compression.trainer import FineTuneTrainer
+from compression.trainer import TRAINERS, FineTuneTrainer
 from compression.training_state import TrainingState, last_state, read_attempt
 from tests.compression.models import IMGSZ, LEVEL_5
 from tests.factories import spec
@@ -85,7 +85,15 @@ def test_curve_gives_each_epoch_its_own_time() -> None:
 
 def fake_trainer(epoch: int, metrics: dict[str, float] | None = None) -> Any:
     csv = Path("nowhere") / "results.csv"
-    return SimpleNamespace(epoch=epoch, epochs=4, start_epoch=0, train_loader=[None] * 10, metrics=metrics, csv=csv)
+    return SimpleNamespace(
+        epoch=epoch,
+        epochs=4,
+        start_epoch=0,
+        train_loader=[None] * 10,
+        metrics=metrics,
+        csv=csv,
+        args=SimpleNamespace(task="detect"),
+    )
 
 
 def test_progress_counts_whole_epochs_and_expects_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +170,7 @@ def test_arguments_of_a_training(recipe: Any, pair: Pair, tmp_path: Path, monkey
             seen["teacher"] = copy.state_dict()
         raise StopError
 
-    monkeypatch.setattr("compression.finetune.FineTuneTrainer", note)
+    monkeypatch.setitem(TRAINERS, "detect", note)
     values: dict[str, Any] = {"epochs": 7, "patience": 3, "imgsz": 96, "batch": 5, "seed": 11, "device": "0,1"}
     asked = spec(5, recipe=recipe, **values)
     with pytest.raises(StopError):
@@ -211,7 +219,7 @@ class WatchedTrainer(FineTuneTrainer):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[WatchedTrainer]:
     """The trainers of a test, in order."""
-    monkeypatch.setattr("compression.finetune.FineTuneTrainer", WatchedTrainer)
+    monkeypatch.setitem(TRAINERS, "detect", WatchedTrainer)
     WatchedTrainer.seen.clear()
     return WatchedTrainer.seen
 
@@ -280,7 +288,7 @@ def taught(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Taught:
     asked = tiny("distill", 2)
     told: list[Progress] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compression.finetune.FineTuneTrainer", WatchedTrainer)
+        patch.setitem(TRAINERS, "detect", WatchedTrainer)
         WatchedTrainer.seen.clear()
         with pytest.raises(StoppedError):
             fine_tune(pair.pruned, pair.dataset, asked, folder, teacher=pair.original, tell=Interrupting(), stage="s")
@@ -510,7 +518,7 @@ def test_interrupted_training_ends_as_one_that_was_not(
     whole: bool, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Warm-up over three epochs, mosaics in two, gradients that wait at the end of each, patience that ends it."""
-    monkeypatch.setattr("compression.finetune.FineTuneTrainer", ScriptedTrainer)
+    monkeypatch.setitem(TRAINERS, "detect", ScriptedTrainer)
     monkeypatch.setattr("compression.finetune.TELL_EVERY", 0.0)
     monkeypatch.setitem(RECIPES, "standard", {"close_mosaic": 3})
     asked = tiny("standard", 5, patience=2)

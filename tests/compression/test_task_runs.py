@@ -299,6 +299,13 @@ def test_classes_of_a_classifier_are_chosen_by_folders(here: Path) -> None:
         compress(str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, classes="wide", epochs=1)
 
 
+def test_mirrored_key_points(tmp_path: Path) -> None:
+    file = draw(tmp_path / "drawn", "pose")
+    file.write_text(file.read_text().replace("- 2\n", "- 1\n"))
+    with pytest.raises(DatasetError, match=r"`flip_idx` is \[0, 1, 1\], but must list the 3 key points, 0 to 2"):
+        open_dataset(str(file), "pose")
+
+
 def test_a_classifier_is_not_distilled(here: Path) -> None:
     with pytest.raises(
         SpecError, match=r"Recipe 'distill' teaches by the feature maps .* 'tiny-classify' is a classifier"
