@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from cache.judgement import Candidate
 from cache.latency import LatencyRecord
 from cache.record import CHECKPOINT, Costs, RunRecord
 from cache.rivals import Rivals, accuracies_of, by_cut
-from cache.series import Series
+from cache.series import Series, capitalized, cut_named
 from cache.spread import Spread
 from cache.timings import original_ms
 from compression.levels import LEVELS, ORIGINAL
@@ -19,13 +18,8 @@ from compression.levels import LEVELS, ORIGINAL
 CostName = Literal["gflops", "params", "size", "time"]
 BudgetName = Literal["loss", CostName]
 
-# How a cost is written within a sentence; parameters and sizes are in millions.
-FORMS: dict[CostName, str] = {
-    "gflops": "{:.3g} GFLOPs",
-    "params": "{:.3g} M parameters",
-    "size": "{:.1f} MB",
-    "time": "{:.3g} ms",
-}
+# Units of costs within a sentence; parameters and sizes are in millions.
+UNITS: dict[CostName, str] = {"gflops": "GFLOPs", "params": "M parameters", "size": "MB", "time": "ms"}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -53,6 +47,8 @@ class Option:
         accuracies: mAP50-95 of each seed, parts of 1; one at least.
         costs: in the units of `Budget.limit`, as far as they are known.
         key: of the first seed's result; empty of an original that has none of its own.
+        seed: of the same; None of the original.
+        tuned: an original after the fine-tuning that the levels got, and not as it was given.
     """
 
     name: str
@@ -60,6 +56,8 @@ class Option:
     accuracies: tuple[float, ...]
     costs: Mapping[CostName, float]
     key: str = ""
+    seed: int | None = None
+    tuned: bool = False
 
     @property
     def accuracy(self) -> float:
@@ -99,15 +97,22 @@ def options_of(
     base = original_ms(times) if times else None
     cuts = by_cut(same_conditions)
     options = [_option_of(cut, records, times or {}, base) for (cut, _), records in cuts.items()]
-    return [*_original(same_conditions[0], rivals.original, base), *(one for one in options if one.accuracies)]
+    return [*_original(same_conditions[0], rivals, base), *(one for one in options if one.accuracies)]
 
 
-def _original(series: Series, original: Candidate, base: float | None) -> list[Option]:
-    if not original.accuracies:
+def _original(series: Series, rivals: Rivals, base: float | None) -> list[Option]:
+    if not rivals.original.accuracies:
         return []
     record = series.levels.get(ORIGINAL)
-    costs = _costs(series.any_record.costs_original, record, base)
-    return [Option(name="the original", level=ORIGINAL, accuracies=original.accuracies, costs=costs)]
+    return [
+        Option(
+            name="the original after the same fine-tuning" if rivals.tuned else "the original",
+            level=ORIGINAL,
+            accuracies=rivals.original.accuracies,
+            costs=_costs(series.any_record.costs_original, record, base),
+            tuned=rivals.tuned,
+        )
+    ]
 
 
 def _option_of(
@@ -117,11 +122,12 @@ def _option_of(
     timed = times.get(record.checkpoint_sha256 or "")
     time = base * timed.ratio if base is not None and timed is not None and timed.ratio is not None else None
     return Option(
-        name=cut if record.level is not None else f"the cut to {cut}",
+        name=cut if record.level is not None else cut_named(cut),
         level=record.level,
         accuracies=accuracies_of(records),
         costs=_costs(record.costs, record, time),
         key=record.key,
+        seed=record.spec.seed if record.spec else None,
     )
 
 
@@ -160,18 +166,19 @@ def _within_loss(options: Sequence[Option], budget: Budget, spread: Spread | Non
     if original is None or not cuts:
         text = "the original or all of its levels are not measured."
         return Advice(option=None, lead="Nothing to recommend yet", text=text)
-    fitting = [option for option in cuts if _loss(option, original) <= budget.limit]
+    # As it is shown, so that no sentence contradicts its own figures.
+    fitting = [option for option in cuts if round(_loss(option, original), 1) <= round(budget.limit, 1)]
     limit = f"at most {_points(budget.limit)}"
     if not fitting:
         mildest = min(cuts, key=lambda option: _loss(option, original))
         text = (
             f"nothing that is measured loses {limit}; {mildest.name} loses least, {_points(_loss(mildest, original))}."
         )
-        return Advice(option=original, lead="Keep the original", text=text, sureness=_sure(mildest, cuts, spread))
+        return Advice(option=original, lead=_uncut(original), text=text, sureness=_sure(mildest, cuts, spread))
     chosen = min(fitting, key=lambda option: option.costs["gflops"])
     text = (
-        f"the smallest that loses {limit} of {accuracy}: {chosen.accuracy:.3f} against {original.accuracy:.3f} of the "
-        f"original ({_signed(-_loss(chosen, original))} points), with {_saved(chosen, original)}."
+        f"the smallest that loses {limit} of {accuracy}: {chosen.accuracy:.3f} against {original.accuracy:.3f} of "
+        f"{original.name} ({_signed(-_loss(chosen, original))} points), with {_saved(chosen, original)}."
     )
     said = [_interval_of_loss(chosen, original, budget, spread), _sure(chosen, cuts, spread)]
     return Advice(option=chosen, lead=f"Take {chosen.name}", text=text, sureness=" ".join(filter(None, said)))
@@ -179,23 +186,29 @@ def _within_loss(options: Sequence[Option], budget: Budget, spread: Spread | Non
 
 def _within_cost(options: Sequence[Option], budget: Budget, spread: Spread | None, accuracy: str) -> Advice:
     assert budget.name != "loss"
-    name, form = budget.name, FORMS[budget.name]
+    name = budget.name
     priced = [option for option in options if name in option.costs]
     if not priced:
         return Advice(option=None, lead="Nothing to recommend yet", text="this cost is not known of any level.")
-    fitting = [option for option in priced if option.costs[name] <= budget.limit]
-    limit = form.format(budget.limit)
+    fitting = [option for option in priced if _shown(option.costs[name], name) <= _shown(budget.limit, name)]
+    limit = _cost(budget.limit, name)
     if not fitting:
         least = min(priced, key=lambda option: option.costs[name])
-        text = f"nothing that is measured needs at most {limit}; {least.name} needs least, {_cost(least, name)}."
+        needed = _cost(least.costs[name], name)
+        text = f"nothing that is measured needs at most {limit}; {least.name} needs least, {needed}."
         return Advice(option=None, lead="Nothing fits", text=text)
     chosen = max(fitting, key=lambda option: (option.accuracy, -option.costs[name]))
-    text = f"the most accurate that needs at most {limit}: {accuracy} {chosen.accuracy:.3f} at {_cost(chosen, name)}"
+    cost = _cost(chosen.costs[name], name)
+    text = f"the most accurate that needs at most {limit}: {accuracy} {chosen.accuracy:.3f} at {cost}"
     original = next((option for option in options if option.level == ORIGINAL), None)
     if original is not None and original is not chosen:
-        text += f", {_signed(-_loss(chosen, original))} points against the original's {original.accuracy:.3f}"
-    verb = "Keep" if chosen.level == ORIGINAL else "Take"
-    return Advice(option=chosen, lead=f"{verb} {chosen.name}", text=f"{text}.", sureness=_sure(chosen, fitting, spread))
+        text += f", {_signed(-_loss(chosen, original))} points against the {original.accuracy:.3f} of {original.name}"
+    lead = _uncut(chosen) if chosen.level == ORIGINAL else f"Take {chosen.name}"
+    return Advice(option=chosen, lead=lead, text=f"{text}.", sureness=_sure(chosen, fitting, spread))
+
+
+def _uncut(original: Option) -> str:
+    return "Cut nothing, and fine-tune the original" if original.tuned else "Keep the original"
 
 
 def _loss(option: Option, original: Option) -> float:
@@ -233,7 +246,7 @@ def _sure(chosen: Option, others: Iterable[Option], spread: Spread | None) -> st
     levels = sorted(one.level for one in alike if one.level is not None)
     names = [f"levels {_listed(map(str, levels))}"] if len(levels) > 1 else [f"level {level}" for level in levels]
     names += [one.name for one in alike if one.level is None]
-    return f"{_capitalized(_listed(names))} cannot be told apart with {_seeds(alike)}."
+    return f"{capitalized(_listed(names))} cannot be told apart with {_seeds(alike)}."
 
 
 def _is_alike(one: Option, other: Option, spread: Spread) -> bool:
@@ -249,8 +262,19 @@ def _seeds(options: Sequence[Option]) -> str:
     return f"{words[0]} seed{'s' * (counts[0] != 1)}" + (" of each" if counts[0] == 1 else "")
 
 
-def _cost(option: Option, name: CostName) -> str:
-    return FORMS[name].format(option.costs[name])
+def _cost(cost: float, name: CostName) -> str:
+    return f"{_number(cost, name)} {UNITS[name]}"
+
+
+def _number(cost: float, name: CostName) -> str:
+    if name == "size":
+        return f"{cost:,.1f}"
+    return f"{cost:,.0f}" if cost >= 100 else f"{cost:.3g}"
+
+
+def _shown(cost: float, name: CostName) -> float:
+    """The number that is shown of a cost."""
+    return float(_number(cost, name).replace(",", ""))
 
 
 def _points(points: float) -> str:
@@ -265,7 +289,3 @@ def _listed(words: Iterable[str]) -> str:
     """ "1, 2 and 3"."""
     *first, last = list(words) or [""]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _capitalized(text: str) -> str:
-    return text[0].upper() + text[1:]

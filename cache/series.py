@@ -14,6 +14,8 @@ from compression.wishes import in_short, in_words
 
 DEFAULT_METHOD = "default method"
 ORIGINAL_ONLY = "original only"
+# Within a sentence: where nothing but wishes about layers says how far is cut.
+WISHED = "layers as wished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +123,19 @@ def cut_in_words(spec: RunSpec) -> str:
         return "the original" if spec.level == ORIGINAL else f"level {spec.level}"
     kept = " and ".join(f"{100 * part:g}% of the {name}" for name, part in spec.target.parts.items())
     if not kept:
-        return "layers as wished"
+        return WISHED
     on = spec.target.latency
     return f"{kept} on {on.backend}, {on.threads} thread{'s' * (on.threads != 1)}" if on else kept
+
+
+def capitalized(text: str) -> str:
+    """With a first letter as at the beginning of a sentence; the others stay."""
+    return text[0].upper() + text[1:]
+
+
+def cut_named(words: str) -> str:
+    """The cut of `cut_in_words` where a target of its own is the subject: "the cut to 40% of the GFLOPs"."""
+    return f"the cut of {words}" if words == WISHED else f"the cut to {words}"
 
 
 def _spec(record: RunRecord) -> RunSpec:

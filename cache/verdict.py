@@ -21,7 +21,7 @@ from cache.rivals import (
     rivals_of,
     smaller_siblings,
 )
-from cache.series import Series
+from cache.series import Series, capitalized, cut_named
 from cache.siblings import neighbours_of
 from cache.spread import Spread
 from cache.summary import Cell, rounded
@@ -136,7 +136,7 @@ def published_verdicts(architecture: str, on_same_data: Sequence[RunRecord]) -> 
 
 def _measured(cut: str, records: Sequence[RunRecord], rivals: Rivals, series: Series, times: Times) -> Verdict:
     number, keys = records[0].level, tuple(record.key for record in records)
-    name = cut if number is not None else f"the cut to {cut}"
+    name = cut if number is not None else cut_named(cut)
     level = Candidate(name=name, accuracies=accuracies_of(records), costs=costs_of(records[0], times))
     found = _by_siblings(level, rivals) if level.accuracies else None
     if found is None:
@@ -196,7 +196,7 @@ def _lead(found: Judgement, original: str) -> tuple[Word, str]:
     if found.outcome == "better":
         return "prune", "Prune"
     if found.dominating:
-        return "sibling", _capitalized(turn_to(found.dominating.name))
+        return "sibling", capitalized(turn_to(found.dominating.name))
     low, high = (share.sibling.name for share in found.shares)
     return "sibling", f"Rather {turn_to(low)} or {turn_to(high)}"
 
@@ -223,10 +223,6 @@ def _signed(points: float) -> str:
     return f"{rounded(points, 1):+.1f}" if round(points, 1) else "0.0"
 
 
-def _capitalized(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
 def _sureness(found: Judgement, rivals: Rivals, series: Series) -> str:
     if found.interval and found.spread:
         said = [_interval(*found.interval, found.spread)]
@@ -245,7 +241,7 @@ def _flattery(level: Candidate, rivals: Rivals, series: Series) -> list[str]:
     epochs = series.spec.epochs
     if rivals.tuned or not epochs:
         return []
-    name = _capitalized(level.name)
+    name = capitalized(level.name)
     return [f"{name} was fine-tuned for up to {epochs} epochs and the unpruned models were not, which flatters it."]
 
 
@@ -288,7 +284,7 @@ def _only_pruning(level: Candidate, rivals: Rivals, series: Series) -> tuple[str
     tuned = " after the same fine-tuning" if rivals.tuned else ""
     name = TASKS[series.any_record.task].main
     text += (
-        f" {_capitalized(level.name)} has {name} {_accuracy_of(level)} at {axis.form.format(level.costs[axis])}, "
+        f" {capitalized(level.name)} has {name} {_accuracy_of(level)} at {axis.form.format(level.costs[axis])}, "
         f"the unpruned {original.name}{tuned} {_accuracy_of(original)}: {_signed(points)} points."
     )
     said = _ONE_SEED

@@ -19,6 +19,7 @@ def add_report_command(add: Add) -> None:
     report.add_argument("--data", required=True, help="name of the data set, or the path of its data.yaml")
     report.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: trimboard-MODEL-DATA.html)")
     report.add_argument("--conditions", help="how the levels were cut and trained, as the dashboard names it")
+    report.add_argument("--seed", type=int, help="of the results that give plots and layers (default: most levels)")
     report.add_argument(
         "--without-places", action="store_true", help="leave out where model and data set lie on this machine"
     )
@@ -44,6 +45,7 @@ def _report(options: argparse.Namespace, results: TextIO) -> None:
         model=model,
         data=data,
         conditions=options.conditions,
+        seed=options.seed,
         find_sensitivities=store.sensitivities,
     )
     out: Path = options.out or Path(f"{file_stem(model, data)}.html")

@@ -14,7 +14,7 @@ from compression.brought import KINDS, brought
 from pages.parts.choices import choices_of
 from pages.parts.methods import DEFAULT_MEANS
 from pages.parts.results import heads_on, known_dataset_names
-from pages.parts.runs import NEWEST_WANTED
+from pages.parts.runs import NEWEST_WANTED, plain
 
 _NOT_MEASURED = "nothing measured"
 _CONDITIONS = f"How the model was cut and fine-tuned, as far as it differs from the {DEFAULT_METHOD}: {DEFAULT_MEANS}."
@@ -89,7 +89,7 @@ def choose_series(store: Store) -> Chosen:
 def tell_unknown(noun: str, asked: str | None, known: Collection[str]) -> None:
     """A link may name what is not here; the select boxes fall back silently, so the page says it."""
     if asked is not None and asked not in known:
-        st.warning(f"This link asks for the {noun} “{asked}”, unknown here; other results are shown instead.")
+        st.warning(f"This link asks for the {noun} “{plain(asked)}”, unknown here; other results are shown instead.")
 
 
 def _turn_to_series(model: str, data: str, all_series: list[Series]) -> None:

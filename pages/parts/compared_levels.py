@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cache.record import RunRecord
-from cache.series import Series, cut_in_words
+from cache.series import Series, cut_in_words, cut_named
 from compression.levels import LEVELS, ORIGINAL
 from compression.models import model_label, weights_file
 
@@ -37,7 +37,7 @@ class Level:
         """As it is called within a sentence: "the original", "level 5", "the cut to 40% of the GFLOPs"."""
         if self.label == ORIGINAL_LABEL:
             return "the original"
-        return self.label[0].lower() + self.label[1:] if self.label.startswith("Level") else f"the cut to {self.label}"
+        return self.label[0].lower() + self.label[1:] if self.label.startswith("Level") else cut_named(self.label)
 
 
 @dataclass(frozen=True, kw_only=True)

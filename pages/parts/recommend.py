@@ -11,7 +11,7 @@ from cache.timings import Setting
 from compression.levels import LEVELS, ORIGINAL
 from compression.tasks import TASKS
 from pages.parts.runs import plain
-from pages.parts.tradeoff_view import PICKED
+from pages.parts.tradeoff_view import ELSEWHERE, PICKED
 from pages.parts.view import View
 
 BudgetLabel = Literal["Accuracy lost", "GFLOPs", "Parameters", "File size", "Latency"]
@@ -46,22 +46,25 @@ def show_recommendation(view: View) -> None:
         options = _options(view, setting)
         advice = advise(options, budget, view.rivals.spread, TASKS[view.task].main)
         option = advice.option
-        level = option.level if option else None
-        _begin_at(level)
+        _begin_at(view, option)
         with answer:
             _draw(advice, setting)
             if option is not None:
-                _offer_to_show(option)
+                _offer_to_show(view, option)
 
 
-def _offer_to_show(option: Option) -> None:
+def _offer_to_show(view: View, option: Option) -> None:
     """A button that turns to what is recommended, unless it is shown already, or is the original."""
+    assert view.series is not None
     icon = ":material/arrow_downward:"
     if option.level is None:
         if st.session_state.get(PICKED) != option.key:
             st.button("Show its figures", icon=icon, on_click=_pick, args=(option.key,), key="show")
-    elif option.level in LEVELS and option.level != st.session_state.get("level"):
-        st.button(f"Show level {option.level}", icon=icon, on_click=_turn_to, args=(option.level,), key="show")
+        return
+    elsewhere = option.seed != view.series.seed
+    if option.level in LEVELS and (elsewhere or option.level != st.session_state.get("level")):
+        label = f"Show level {option.level}" + (f" of seed {option.seed}" if elsewhere else "")
+        st.button(label, icon=icon, on_click=_turn_to, args=(option,), key="show")
 
 
 def _options(view: View, setting: Setting | None) -> list[Option]:
@@ -86,20 +89,34 @@ def _choose_budget(view: View) -> tuple[Budget, Setting | None]:
     name, unit, step = _BUDGETS[label or labels[0]]
     setting = next(iter(view.times)) if view.times else None
     if name == "time":
-        setting = st.selectbox("Timed on", list(view.times), format_func=lambda one: one.label, key="budget-on")
+        by_label = {one.label: one for one in view.times}
+        setting = by_label[st.selectbox("Timed on", list(by_label), key="budget-on", bind="query-params")]
     usual = USUAL_LOSS if name == "loss" else _usual(name, _options(view, setting))
+    # Another cost is another field, so that its number is not taken for one of this.
+    key = "limit" if name == "loss" else f"limit-{name}"
+    if name != "loss":
+        _forget_limit_of_another(key, view, setting if name == "time" else None)
     limit = st.number_input(
         f"At most, {unit.format(accuracy=TASKS[view.task].main)}",
         min_value=0.0,
         value=usual,
         step=step,
-        # Another cost is another field, so that its number is not taken for one of this.
-        key=f"limit-{name}-{view.model}-{view.data}" if name != "loss" else "limit",
-        bind="query-params" if name == "loss" else None,
+        key=key,
+        bind="query-params",
         format="%.2f" if name != "loss" else "%.1f",
         on_change=_follow_answer,
     )
     return Budget(name=name, limit=limit), setting
+
+
+def _forget_limit_of_another(key: str, view: View, setting: Setting | None) -> None:
+    """A limit on the costs of one model means nothing for another one, or on another machine."""
+    basis = (view.model, view.data, view.series.any_record.imgsz if view.series else None, setting)
+    before = st.session_state.get(f"{key}-is-of")
+    st.session_state[f"{key}-is-of"] = basis
+    if before is not None and before != basis:
+        st.session_state.pop(key, None)
+        st.query_params.pop(key, None)
 
 
 def _usual(name: BudgetName, options: list[Option]) -> float:
@@ -107,11 +124,13 @@ def _usual(name: BudgetName, options: list[Option]) -> float:
     return round(USUAL_PART * max(costs, default=0.0), 2)
 
 
-def _begin_at(level: int | None) -> None:
-    """Let the slider begin at the answer, unless the address or the user says where."""
+def _begin_at(view: View, option: Option | None) -> None:
+    """Let the slider begin at the answer, unless the address or the user says where, or only another seed has it."""
     fresh = "level" not in st.session_state and "level" not in st.query_params
-    if (st.session_state.pop(_FOLLOW, False) or fresh) and level in LEVELS:
-        st.session_state["level"] = level
+    if not (st.session_state.pop(_FOLLOW, False) or fresh) or option is None or option.level not in LEVELS:
+        return
+    if view.series is not None and option.seed == view.series.seed:
+        st.session_state["level"] = option.level
 
 
 def _follow_answer() -> None:
@@ -119,8 +138,10 @@ def _follow_answer() -> None:
     st.session_state[_FOLLOW] = True
 
 
-def _turn_to(level: int) -> None:
-    st.session_state["level"] = level
+def _turn_to(option: Option) -> None:
+    st.session_state["level"] = option.level
+    if option.seed != st.session_state.get("seed"):
+        st.session_state["seed"], st.session_state[ELSEWHERE] = option.seed, True
 
 
 def _pick(key: str) -> None:

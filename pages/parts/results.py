@@ -43,9 +43,17 @@ def heads_on(store: Store, data: str | None = None) -> list[RunRecord]:
         store: of `open_store`.
         data: name of the data set they are on; None for all.
     """
-    return _heads(store, str(home()), data, store.revision(data))
+    kept, revision = _kept(str(home()), data), store.revision(data)
+    found = kept.get(revision)
+    if found is None:
+        found = store.heads(data=data)
+        # Of each data set only the newest are kept.
+        kept.clear()
+        kept[revision] = found
+    return found
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
-def _heads(_store: Store, folder: str, data: str | None, revision: str) -> list[RunRecord]:
-    return _store.heads(data=data)
+@st.cache_resource(show_spinner=False)
+def _kept(folder: str, data: str | None) -> dict[str, list[RunRecord]]:
+    """Results by revision, of one data folder and data set."""
+    return {}

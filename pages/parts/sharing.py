@@ -100,7 +100,7 @@ def _draw_report(view: View, told: _Told) -> None:
             view.store.latencies(checkpoints_of(records)),
             model=view.model,
             data=view.data,
-            conditions=series.label,
+            key=series.any_record.key,
             seed=series.seed,
             find_sensitivities=view.store.sensitivities,
         )
@@ -121,7 +121,16 @@ def _draw_report(view: View, told: _Told) -> None:
 
 def _report_command(view: View) -> str:
     assert view.series is not None, "a report on nothing"
-    return shlex.join(["trimboard", "report", view.model, f"--data={view.data}", f"--conditions={view.series.label}"])
+    return shlex.join(
+        [
+            "trimboard",
+            "report",
+            view.model,
+            f"--data={view.data}",
+            f"--conditions={view.series.label}",
+            f"--seed={view.series.seed}",
+        ]
+    )
 
 
 def _draw_command(record: RunRecord) -> None:

@@ -126,6 +126,7 @@ def tradeoff(
     ratios: Mapping[str, float] | None = None,
     overlaid: Mapping[str, Series] | None = None,
     with_front: bool = False,
+    task: TaskName | None = None,
 ) -> Tradeoff:
     """The data of one scatter plot, the same whatever level is chosen.
 
@@ -140,6 +141,7 @@ def tradeoff(
         ratios: measured times as parts of the original's, by hash of the checkpoint; what has none is no point.
         overlaid: other models and data sets, by label.
         with_front: whether to find the Pareto front.
+        task: what the models are for; None for that of the series.
     """
     axis = _Axis(cost=cost, ratios=ratios or {})
     measured = _series_points(series, axis, metric) if series else {}
@@ -149,7 +151,7 @@ def tradeoff(
     data = Tradeoff(
         cost=cost,
         metric=metric,
-        task=series.any_record.task if series else "detect",
+        task=task or (series.any_record.task if series else "detect"),
         measured=tuple(measured.values()),
         levels=tuple(measured),
         planned_x=_planned(planned or {}, measured, axis),
@@ -190,8 +192,9 @@ def _overlay(label: str, other: Series, series: Series | None, axis: _Axis, metr
     return Overlay(label=label, points=tuple(points.values()), comparable=same)
 
 
-def _images_of(record: RunRecord) -> str:
-    return record.spec.data_fingerprint if record.spec else record.data
+def _images_of(record: RunRecord) -> tuple[str, TaskName]:
+    """What two accuracies have to share to be compared; the same images and labels may serve two tasks."""
+    return (record.spec.data_fingerprint if record.spec else record.data, record.task)
 
 
 def _series_points(
@@ -296,7 +299,7 @@ def focus(data: Tradeoff) -> Range | None:
 def in_words(data: Tradeoff) -> str:
     """What the plot shows of the chosen series, for readers who cannot see it."""
     units = {"gflops": "GFLOPs", "params": "million parameters", "size": "MB", "time": "of the original's time"}
-    points = [f"{point.text}: {point.y:.3f} at {point.x:.3g} {units[data.cost]}" for point in data.measured]
+    points = [f"{point.text}: {point.y:.3f} at {point.x:,.4g} {units[data.cost]}" for point in data.measured]
     name = metric_labels(data.task)[data.metric]
     return f"{name} by level (0 is the original). {'; '.join(points) or 'Nothing measured'}."
 

@@ -31,7 +31,9 @@ _TIMED_ON = (
 )
 # Session state: what a click chose that is not on the slider; and that it chose another model, data set or seed, whose
 # select boxes are drawn outside of the fragment.
-PICKED, _ELSEWHERE = "picked", "picked-elsewhere"
+PICKED, ELSEWHERE = "picked", "picked-elsewhere"
+# Session state: what was clicked last.
+_LAST_PICK = "last-pick"
 
 
 def show_tradeoff(view: View, level: int) -> None:
@@ -58,6 +60,7 @@ def show_tradeoff(view: View, level: int) -> None:
             ratios=ratios_of(view.series, view.times[setting]) if view.series and setting else {},
             overlaid=overlaid,
             with_front=with_front,
+            task=view.task,
         )
         figure = draw_tradeoff(data, None if whole else focus(data))
         view.drawn[question] = (data, figure, _notes(view, data))
@@ -82,7 +85,7 @@ def _draw(view: View, level: int, data: Tradeoff, figure: go.Figure, notes: list
         alt=in_words(data),
     )
     st.html(mark_in_tradeoff(data, level, ".st-key-tradeoff") or "<style></style>")
-    if st.session_state.pop(_ELSEWHERE, False):
+    if st.session_state.pop(ELSEWHERE, False):
         st.rerun()
     _draw_picked(view)
     if notes:
@@ -92,7 +95,10 @@ def _draw(view: View, level: int, data: Tradeoff, figure: go.Figure, notes: list
 def _pick() -> None:
     """Choose what was clicked on."""
     points = st.session_state["tradeoff"].selection.points
-    wanted = dict(parse_qsl(_text(points[0].get("customdata")))) if points else {}
+    # A second click on a point takes its selection away, and chooses it all the same.
+    picked = _text(points[0].get("customdata")) if points else st.session_state.get(_LAST_PICK, "")
+    st.session_state[_LAST_PICK] = picked
+    wanted = dict(parse_qsl(picked))
     st.session_state.pop(PICKED, None)
     if "key" in wanted:
         st.session_state[PICKED] = wanted["key"]
@@ -100,9 +106,9 @@ def _pick() -> None:
         st.session_state["level"] = int(wanted["level"])
     for name in ("model", "data"):
         if name in wanted and wanted[name] != st.session_state.get(name):
-            st.session_state[name], st.session_state[_ELSEWHERE] = wanted[name], True
+            st.session_state[name], st.session_state[ELSEWHERE] = wanted[name], True
     if "seed" in wanted:
-        st.session_state["seed"], st.session_state[_ELSEWHERE] = int(wanted["seed"]), True
+        st.session_state["seed"], st.session_state[ELSEWHERE] = int(wanted["seed"]), True
 
 
 def _text(customdata: Any) -> str:
@@ -134,7 +140,9 @@ def _notes(view: View, data: Tradeoff) -> list[str]:
         )
     if data.cost in ("time", "size"):
         seeds = view.other_seeds
-        all_of_them = tradeoff(view.series, view.neighbours, cost="gflops", metric=data.metric, other_seeds=seeds)
+        all_of_them = tradeoff(
+            view.series, view.neighbours, cost="gflops", metric=data.metric, other_seeds=seeds, task=view.task
+        )
         known = n_points(all_of_them)
         if missing := known - n_points(data):
             why = "were not timed there" if data.cost == "time" else "left no checkpoint whose size is known"

@@ -154,7 +154,7 @@ def view_of(store: Store, chosen: Chosen, given_path: str) -> View:
         neighbours=neighbours,
         rivals=rivals_of(seeds, rivals, times) if seeds else None,
         compared=compared,
-        overlays=_others_measured(chosen),
+        overlays=_others_measured(chosen, architecture),
         verdicts=(*verdicts, *published_verdicts(architecture, rivals)),
         latencies=latencies,
         times=times,
@@ -177,9 +177,11 @@ def _whole(store: Store, series: Series | None) -> Series | None:
     return replace(series, levels=levels)
 
 
-def _others_measured(chosen: Chosen) -> tuple[tuple[str, str], ...]:
-    """Measured pairs of model and data set but the chosen one; those on the same data set, then of the same model."""
-    pairs = {(one.model, one.data) for one in chosen.known if one.provenance == "measured" and one.level is not None}
+def _others_measured(chosen: Chosen, architecture: str) -> tuple[tuple[str, str], ...]:
+    """Other measured pairs of model and data set of one task: on the same data set first, then of the same model."""
+    task = task_of_name(architecture)
+    measured = (one for one in chosen.known if one.provenance == "measured" and one.level is not None)
+    pairs = {(one.model, one.data) for one in measured if task_of_name(one.architecture) == task}
     pairs -= {(chosen.model, chosen.data)}
     return tuple(sorted(pairs, key=lambda pair: (pair[1] != chosen.data, pair[0] != chosen.model, pair)))
 

@@ -72,6 +72,7 @@ def findings_of(
     data: str,
     conditions: str | None = None,
     seed: int | None = None,
+    key: str | None = None,
     find_sensitivities: Callable[[Collection[str]], Sequence[SensitivityRecord]] | None = None,
 ) -> Findings:
     """Choose what a report tells.
@@ -83,6 +84,7 @@ def findings_of(
         data: name of the data set.
         conditions: label of the series; None for those that the dashboard shows first.
         seed: of the series that comes first; None for that with most levels.
+        key: of a result of the wanted series, in place of `conditions`, which other results may change.
         find_sensitivities: of checkpoints, by their hashes, newest first.
 
     Raises:
@@ -95,6 +97,8 @@ def findings_of(
             f"`trimboard compare` lists what is known, `trimboard run` measures."
         )
     label = next(iter(known)) if conditions is None else conditions
+    if key is not None:
+        label = next((label for label, alike in known.items() if _has(alike, key)), label)
     if label not in known:
         raise SpecError(
             f"{model} on {data} is not measured under the conditions {label!r}; choose one of "
@@ -116,3 +120,7 @@ def findings_of(
         sensitivity=measured_like(seeds[0], find_sensitivities(originals_of(seeds[0]))) if find_sensitivities else None,
         other_conditions=tuple(one for one in known if one != label),
     )
+
+
+def _has(alike: Iterable[Series], key: str) -> bool:
+    return any(record.key == key for one in alike for record in (*one.levels.values(), *one.custom))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from cache.record import Costs, Metrics, RunRecord
 from cache.rivals import by_cut, originals_of
+from cache.series import capitalized, cut_named
 from cache.siblings import is_uncut
 from cache.spread import half_interval
 from cache.verdict import Verdict
@@ -87,7 +89,11 @@ def levels_of(findings: Findings) -> list[Level]:
     # What fine-tuning alone gives comes before what it has to be told apart from.
     uncut = [record for one in findings.seeds for record in one.custom if is_uncut(record)]
     groups = [("Original, fine-tuned alike", uncut)] if uncut else []
-    groups += [(cut, records) for (cut, _), records in by_cut(findings.seeds).items() if records[0].level is None]
+    cuts = {key: records for key, records in by_cut(findings.seeds).items() if records[0].level is None}
+    names = Counter(cut for cut, _ in cuts)
+    for (cut, latency), records in cuts.items():
+        # Equal times of two machines are two cuts.
+        groups.append((f"{cut}, {latency.machine}" if latency and names[cut] > 1 else cut, records))
     return [*levels, *(_measured(name, None, records, verdicts) for name, records in groups)]
 
 
@@ -252,7 +258,7 @@ def lead(levels: Sequence[Level], task: TaskName) -> str:
         change = formats.change(old, new)
         return f"{text} ({change})" if change else text
 
-    name = deepest.name if deepest.level else f"The cut to {deepest.name}"
+    name = deepest.name if deepest.level else capitalized(cut_named(deepest.name))
     parts = [
         with_change(f"{TASKS[task].main} {formats.accuracy(accuracy)}", original.accuracy("map50_95"), accuracy),
         with_change(f"{formats.gflops(gflops)} GFLOPs", old_gflops, gflops),

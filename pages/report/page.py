@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from cache.comparison import published_table
 from cache.record import RunRecord
 from cache.verdict import Verdict
-from compression.tasks import TASKS
+from compression.tasks import TASKS, head_in_words
 from pages.parts import formats
 from pages.parts.methods import made_by
 from pages.report import TEMPLATE
@@ -66,7 +66,7 @@ def report_html(findings: Findings, *, made: datetime) -> bytes:
             how=made_by(findings.series.any_record).rpartition(", seed")[0],
             original=levels[0],
             levels=levels,
-            comparison={level.name: comparison_cells(level, levels[0], findings.task) for level in levels},
+            comparison=[(level, comparison_cells(level, levels[0], findings.task)) for level in levels],
             steps={level.name: steps_cells(level) for level in levels if _has_steps(level)},
             times={level.name: rows for level in levels if (rows := time_cells(level, findings))},
             time_note=time_note(levels, findings),
@@ -99,7 +99,7 @@ def _facts(findings: Findings) -> dict[str, str]:
         "Conditions": findings.series.label,
         "Seeds" if len(seeds) > 1 else "Seed": ", ".join(seeds),
         "Image size": f"{record.imgsz} px",
-        "Accuracy of": _HEADS[record.head],
+        "Accuracy of": head_in_words(record.task, record.head) if record.task == "classify" else _HEADS[record.head],
         "Measured": measured_between(records),
         "On": hardware_of(records),
     }

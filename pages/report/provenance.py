@@ -125,7 +125,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "Batch": str(spec.batch),
         "Seed": str(spec.seed),
         "Image size": f"{spec.imgsz} px",
-        "Head measured": spec.head,
+        **({} if record.task == "classify" else {"Head measured": spec.head}),
         "Device asked for": spec.device or "chosen by Ultralytics",
         "Checkpoint, SHA-256": record.checkpoint_sha256 or "no checkpoint was kept",
         **{label: record.environment[name] for name, label in _ENVIRONMENT.items() if name in record.environment},

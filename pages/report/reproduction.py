@@ -65,7 +65,8 @@ def _data(spec: RunSpec) -> tuple[str, str]:
     if "/" in given or "\\" in given or given.endswith((".yaml", ".yml")):
         return given, f"{given} has to be the data set with fingerprint {spec.data_fingerprint}."
     known = f"which is known here by its fingerprint only: {spec.data_fingerprint}."
-    return DATA, f"{DATA} stands for the data.yaml of {given!r}, {known}"
+    what = "folder" if spec.task == "classify" else "data.yaml"
+    return DATA, f"{DATA} stands for the {what} of {given!r}, {known}"
 
 
 def _of_latency(spec: RunSpec) -> str:

@@ -275,7 +275,7 @@ def test_the_pareto_front_is_of_all_that_was_measured_on_one_data_set() -> None:
 def test_the_plot_is_told_in_words() -> None:
     data = tradeoff(_series((0, 3)), Neighbours(), cost="params", metric="map50_95")
     assert in_words(data) == (
-        "mAP50-95 by level (0 is the original). 0: 0.720 at 2.57 million parameters; 3: 0.684 at 2.19 million parameters."
+        "mAP50-95 by level (0 is the original). 0: 0.720 at 2.572 million parameters; 3: 0.684 at 2.186 million parameters."
     )
 
 
