@@ -196,7 +196,8 @@ def _add_line(
             line={"color": colour, "width": 2, "dash": dash},
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour}},
             textposition=labels or "top left",
-            textfont={"color": colour, "size": 13},
+            # In the colour of all texts: those of lines are too faint for words.
+            textfont={"size": 13},
             hovertemplate=HOVER,
         )
 
@@ -220,7 +221,8 @@ def _add_points(
             opacity=opacity,
             marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 2, "color": colour}},
             textposition=text or None,
-            textfont={"color": colour, "size": 13},
+            # In the colour of all texts: those of lines are too faint for words.
+            textfont={"size": 13},
             hovertemplate=HOVER,
         )
 

@@ -13,6 +13,7 @@ from compression.jobs import local
 from compression.layer_groups import Choice, LayerGroups
 from compression.request import RunRequest
 from compression.spec import CutMethod
+from compression.tasks import TASKS
 from compression.wishes import ALL, Wish, parse_wishes, settled
 from pages.parts import formats
 from pages.parts.access import check_may_act, may_act
@@ -63,7 +64,7 @@ def show_whatif(view: View, level: int, outcome: Outcome) -> None:
         level: the chosen one.
         outcome: what is known of it.
     """
-    st.subheader("What if?", anchor=False)
+    st.header("What if?", anchor=False)
     problem = _read_address(view.model)
     if not st.toggle("Change layers by hand", value=bool(_wishes()), key="whatif", bind="query-params", help=_HELP):
         return
@@ -248,7 +249,7 @@ def _draw_accuracy(view: View, outcome: Outcome, changed: ChangedPlan, start_nam
         before = record.metrics_original.map50_95
         change = formats.change(before, metrics.map50_95)
         st.metric(
-            "mAP50-95 without training",
+            f"{TASKS[view.task].main} without training",
             formats.accuracy(metrics.map50_95),
             change,
             delta_description=f"from {formats.accuracy(before)}",
