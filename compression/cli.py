@@ -135,7 +135,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
     plans = plan_all(
         options.model,
         targets,
-        imgsz=options.imgsz or default_imgsz(options.model),
+        imgsz=_image_size(options),
         data=options.data,
         classes=options.classes,
         method=_method(options),
@@ -160,7 +160,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         level=level,
         target=_custom_target(options),
         layers=_layers(options),
-        imgsz=options.imgsz or default_imgsz(options.model),
+        imgsz=_image_size(options),
         data=options.data,
         method=_method(options),
         seed=options.seed,
@@ -264,7 +264,7 @@ def _request(
         steps=options.steps,
         epochs=options.epochs,
         patience=options.patience,
-        imgsz=options.imgsz or default_imgsz(options.model),
+        imgsz=_image_size(options),
         batch=options.batch,
         seed=seed,
         device=options.device,
@@ -310,6 +310,11 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
         if slot in names:
             results.write(f"{names[slot]:10} {getattr(metrics, slot):.3f}\n")
     results.write(f"{head_in_words(detector.task, head)}, {imgsz} pixels\n")
+
+
+def _image_size(options: argparse.Namespace) -> int:
+    size: int | None = options.imgsz
+    return default_imgsz(options.model) if size is None else size
 
 
 def _three(metrics: Metrics) -> str:
