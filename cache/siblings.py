@@ -131,7 +131,8 @@ def is_uncut(record: RunRecord) -> bool:
     """Whether a custom target keeps everything: what fine-tuning alone does to the original."""
     if record.level is not None or record.spec is None:
         return False
-    return set(record.spec.target.parts.values()) == {1}
+    target = record.spec.target
+    return set(target.parts.values()) == {1} and all(wish.locks for wish in target.layers)
 
 
 def _repeated(record: RunRecord) -> tuple[object, ...]:

@@ -181,7 +181,7 @@ class LayerGroups:
                 wanted.setdefault(int(unit), self._told_by(int(unit)))
         names = (self.sheet.layers[place].shown_as for place in dict.fromkeys(wanted.values()))
         kept = {name: (self.kept_of(name, counts), self.kept_of(name, self.widths)) for name in names}
-        return settled(Wish(layer=name, kept=ALL if now == whole else now) for name, (now, whole) in kept.items())
+        return settled(Wish(layer=name, kept=_as_kept(now, whole)) for name, (now, whole) in kept.items())
 
     def _told_by(self, unit: int) -> int:
         """The first layer that gives a unit's channels, if possible one that gives no others."""
@@ -237,7 +237,24 @@ class LayerGroups:
             gone = self.steps * np.round((self.widths - counts) / self.steps)
             counts = self.widths - np.minimum(gone, self._cuttable())
         counts = np.clip(np.round(counts), self.floors, self.widths)
+        self._check_exact(wish, rest + sum(gives[unit] * counts[unit] for unit in free))
         return {unit: int(counts[unit]) for unit in free}
+
+    @staticmethod
+    def _check_exact(wish: Wish, possible: float) -> None:
+        """A number of channels is not rounded in silence, as a part of them is."""
+        if wish.kept > ALL and round(possible) != wish.kept:
+            raise SpecError(
+                f"{wish.layer} cannot keep exactly {wish.amount}, because channels that run with them go in steps; "
+                f"the nearest that it can keep is {possible:.0f}."
+            )
+
+
+def _as_kept(now: int, whole: int) -> float:
+    """What a wish says for so many channels; a single one would read as the whole layer."""
+    if now == whole:
+        return ALL
+    return now if now > 1 else now / whole
 
 
 def channel_steps(widths: Numbers, align: int) -> Numbers:

@@ -185,8 +185,8 @@ def _group(planner: Planner, tie: tuple[int, ...], head: HeadName) -> GroupSensi
         channels_before=n_channels,
         channels_after=n_channels,
         locked=trace.groups[tie[0]].locked,
-        # Only the graph that predicts end to end is deployed without the other head.
-        predicts=head != "e2e" or bool(deployed & set(layers)),
+        # Predictions come from one of two heads: from that which is deployed, or from the other one.
+        predicts=bool(deployed & set(layers)) if head == "e2e" else not all(".one2one_" in name for name in layers),
         map50_95=None,
         gflops_saved=0.0,
         params_saved=0.0,

@@ -94,6 +94,8 @@ def _parse(text: str) -> Wish:
         number = float(kept.removesuffix("%")) / (100 if kept.endswith("%") else 1)
     except ValueError:
         number = None
+    if kept.endswith("%") and number is not None and number > 1:
+        raise SpecError(f"--layer {text!r} asks for more than the layer has; give at most 100%.")
     if number is None or not layer:
         raise SpecError(
             f"--layer {text!r} is not understood; name a layer and what it keeps, as in model.4.cv1=0.5 for half of "

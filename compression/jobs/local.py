@@ -86,7 +86,7 @@ def _forget_ended(request: RunRequest) -> None:
 
 
 def _aim_of(request: RunRequest) -> tuple[object, ...]:
-    return (request.model, request.data, request.classes, request.level)
+    return (request.model, request.data, request.classes, request.level, request.target, request.layers)
 
 
 def start_plan(model: str, data: str | None, *, imgsz: int) -> Job:

@@ -160,7 +160,8 @@ def untrained_metrics(
         spec = record.spec
         if spec is None or spec.level is not None or basis_of(record) != basis_of(series.any_record):
             continue
-        found = (spec.target.parts, spec.target.layers, spec.criterion, spec.recovery, spec.align, spec.seed)
+        method = (spec.criterion, spec.recovery, spec.calibration_images, spec.align)
+        found = (spec.target.parts, spec.target.layers, method, spec.seed)
         metrics = record.metrics if not spec.epochs else record.metrics_recovered or record.metrics_pruned
         if found == wanted and metrics is not None:
             return metrics, record
@@ -169,7 +170,12 @@ def untrained_metrics(
 
 def _question_of(request: RunRequest) -> tuple[object, ...]:
     method = request.method
-    return ({}, request.layers, method.criterion, method.recovery, method.align, request.seed)
+    return (
+        {},
+        request.layers,
+        (method.criterion, method.recovery, method.calibration_images, method.align),
+        request.seed,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,6 +167,8 @@ def launch_options(
         recipe=spec.recipe,
         method=spec.method,
         steps=spec.steps,
+        # Wishes beside a level are of all levels of the series; those of a target of its own are that cut's.
+        layers=spec.target.layers if spec.level is not None else (),
     )
 
 

@@ -22,8 +22,10 @@ from compression.spec import (
     CutMethod,
     RecipeName,
 )
+from compression.wishes import Wish, in_words
 from pages.parts.access import check_may_act, may_act
 from pages.parts.methods import ALLOCATIONS, CRITERIA, RECIPES, RECOVERIES
+from pages.parts.runs import plain
 
 Name = TypeVar("Name", bound=str)
 
@@ -39,6 +41,7 @@ class LaunchOptions:
         names: classes of that data set by index.
         classes: the only classes that results here are of, as the command line takes them; "" for all.
         imgsz: to begin with, and so on.
+        layers: what single layers keep in the series that is shown.
     """
 
     key: str
@@ -54,6 +57,7 @@ class LaunchOptions:
     recipe: RecipeName = DEFAULT_RECIPE
     method: CutMethod = field(default_factory=CutMethod)
     steps: int = 1
+    layers: tuple[Wish, ...] = ()
 
 
 def launch_form(level: int, options: LaunchOptions) -> None:
@@ -100,6 +104,8 @@ def _fields(level: int, options: LaunchOptions) -> RunRequest:
         "Device", placeholder="chosen by itself", key=f"d-{key}", help="cpu, 0 for the first GPU, or 0,1 for two."
     )
     method, steps, classes = _advanced_fields(options)
+    if options.layers:
+        st.caption(f"As in this series: {plain(in_words(options.layers))}.")
     return RunRequest(
         model=model,
         data=options.data,
@@ -112,6 +118,7 @@ def _fields(level: int, options: LaunchOptions) -> RunRequest:
         recipe=recipe,
         method=method,
         steps=steps,
+        layers=options.layers,
         classes=classes.strip(),
         device=device.strip(),
     )

@@ -107,9 +107,9 @@ def _is_status_of(status: RunStatus, subject: Subject) -> bool:
 
 def _latest_of_each_level(statuses: Sequence[RunStatus]) -> list[RunStatus]:
     """A failure that a later run of the level has made good, or that a later run repeats, is no news."""
-    latest: dict[tuple[int | None, str], RunStatus] = {}
+    latest: dict[tuple[object, ...], RunStatus] = {}
     for status in statuses:
-        latest.setdefault((status.spec.level, status.spec.data), status)
+        latest.setdefault((status.spec.level, status.spec.target, status.spec.data), status)
     return list(latest.values())
 
 

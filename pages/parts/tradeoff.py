@@ -12,7 +12,7 @@ import numpy as np
 
 from cache.record import CHECKPOINT, Costs, Metrics, RunRecord
 from cache.series import Series, method_label
-from cache.siblings import Neighbours
+from cache.siblings import Neighbours, is_uncut
 from compression.levels import LEVELS, ORIGINAL
 from compression.models import TaskName
 from compression.pareto import pareto_front
@@ -389,7 +389,7 @@ def _target_text(record: RunRecord) -> str:
         return f"{100 * latency:g}% time"
     if gflops is None:
         return f"{100 * (params or 1):g}% params"
-    return f"{100 * gflops:g}%" if gflops < 1 or (params or 1) < 1 else UNCUT
+    return UNCUT if is_uncut(record) else f"{100 * gflops:g}%"
 
 
 def _hover(record: RunRecord) -> str:

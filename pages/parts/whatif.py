@@ -242,7 +242,7 @@ def _draw_accuracy(view: View, outcome: Outcome, changed: ChangedPlan, start_nam
         return
     if request.method.recovery == "none":
         # Conditions that leave it all to the training tell nothing without any.
-        request = replace(request, method=CutMethod())
+        request = replace(request, method=CutMethod(seed=request.seed))
     found = untrained_metrics(request, view.series, view.records)
     if found is not None:
         metrics, record = found
