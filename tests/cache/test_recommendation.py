@@ -108,3 +108,23 @@ def test_options_of_results() -> None:
     assert found["the original"].costs["time"] == pytest.approx(20.0)
     assert found["level 5"].costs["time"] == pytest.approx(16.0)
     assert found["level 5"].costs["size"] == 5e-6
+
+
+def test_costs_and_losses_are_compared_as_they_are_shown() -> None:
+    # Both are written "7 GFLOPs".
+    level = replace(LEVELS[2], costs={"gflops": 7.004})
+    assert advise([ORIGINAL, level], Budget(name="gflops", limit=7.0), None).option == level
+    # 1.04 points are written "1.0 point".
+    level = replace(LEVELS[2], accuracies=(0.4896,))
+    assert advise([ORIGINAL, level], Budget(name="loss", limit=1.0), None).option == level
+    large = replace(LEVELS[2], costs={"time": 1234.4})
+    assert "1,234 ms" in advise([ORIGINAL, large], Budget(name="time", limit=2000.0), None).text
+
+
+def test_an_original_that_was_fine_tuned_alike_is_called_so() -> None:
+    tuned = replace(ORIGINAL, name="the original after the same fine-tuning", tuned=True)
+    found = advise([tuned, *LEVELS], Budget(name="loss", limit=1.0), NARROW)
+    assert "against 0.500 of the original after the same fine-tuning" in found.text
+    assert advise([tuned, *LEVELS], Budget(name="loss", limit=0.1), NARROW).lead == (
+        "Cut nothing, and fine-tune the original"
+    )

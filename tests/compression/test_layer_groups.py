@@ -179,3 +179,17 @@ def test_levels_without_wishes_are_as_before() -> None:
     ours.plan(Target(gflops_kept=0.8, params_kept=None, layers=parse_wishes(["model.0"], ())))
     after, before = ours.plan(target_of(3)), plan("yolo26n", target_of(3))
     assert after.layers == before.layers
+
+
+def test_a_single_channel_is_told_as_a_part() -> None:
+    found = groups("yolo26n")
+    unit = next(unit for unit, floor in enumerate(found.floors) if floor == 1 < found.widths[unit])
+    counts = found.widths.copy()
+    counts[unit] = 1
+    assert np.array_equal(found.pinned(found.widths, found.as_wishes(counts)), counts)
+
+
+def test_a_number_that_no_cut_gives_is_refused_with_the_nearest() -> None:
+    # Both halves of this layer keep equally many.
+    with pytest.raises(SpecError, match=r"model\.2\.cv1 cannot keep exactly 31 channels.*the nearest .* is 32"):
+        groups("yolo26n").pins(parse_wishes((), ["model.2.cv1=31"]))

@@ -114,3 +114,8 @@ def test_a_request_is_typed_and_stored_with_its_wishes() -> None:
 def test_wishes_of_a_target_are_typed_too() -> None:
     request = RunRequest(model="best.pt", data="shapes", target=ONLY_LAYERS)
     assert request.arguments()[2] == "--layer=model.4.cv1=0.5,model.6.cv1=32"
+
+
+def test_more_than_all_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"asks for more than the layer has; give at most 100%"):
+        parse_wishes((), ["model.4.cv1=200%"])
