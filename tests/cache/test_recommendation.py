@@ -117,7 +117,7 @@ def test_costs_and_losses_are_compared_as_they_are_shown() -> None:
     # 1.04 points are written "1.0 point".
     level = replace(LEVELS[2], accuracies=(0.4896,))
     assert advise([ORIGINAL, level], Budget(name="loss", limit=1.0), None).option == level
-    large = replace(LEVELS[2], costs={"time": 1234.4})
+    large = replace(LEVELS[2], accuracies=(0.6,), costs={"time": 1234.4})
     assert "1,234 ms" in advise([ORIGINAL, large], Budget(name="time", limit=2000.0), None).text
 
 
