@@ -135,7 +135,7 @@ def test_a_click_on_a_point_chooses_it_and_the_address_keeps_the_view(server: st
     expect(page.get_by_test_id("stMetric").first).to_contain_text("0.656")
     assert page.get_by_role("slider").input_value() == "4"
 
-    page.get_by_role("radio", name="Parameters").last.click()
+    page.get_by_role("radio", name="Parameters", exact=True).last.click()
     page.get_by_text("Pareto front", exact=True).click()
     page.get_by_role("combobox", name="Compare with").click()
     page.get_by_role("option", name="yolo26n on vineyard").click()
