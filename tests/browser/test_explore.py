@@ -231,7 +231,9 @@ def test_a_run_is_started_survives_a_reload_and_shows_its_result(own_home: Path,
         assert _card(page, "mAP50-95") == "not measured"
         assert float(_card(page, "GFLOPs")) > 0
 
-        # A list closes when the page scrolls under it.
+        # While the page is drawn anew, what was there before stands beside it; and a list closes when the page scrolls.
+        _settled(page)
+        expect(page.get_by_role("combobox", name="Start from")).to_have_count(1)
         page.get_by_role("combobox", name="Start from").scroll_into_view_if_needed()
         page.get_by_role("combobox", name="Start from").click()
         page.get_by_role("option", name="yolo26n.yaml").click()
