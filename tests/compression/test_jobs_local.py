@@ -130,7 +130,7 @@ def test_combinations_are_measured_by_the_command_that_a_user_would_type() -> No
     assert local.levers_of(["0123456789ab"]) == [job]
     assert local.levers_of(["ba9876543210"]) == []
     assert _wait(job) == 2
-    assert job.last_line().startswith("trimboard: There is no data set 'nowhere'")
+    assert job.last_line().startswith("trimboard: There is no checkpoint '0123456789ab'")
     local.forget(job)
 
 
