@@ -226,7 +226,7 @@ def plan_all(
     if not kept and _is_kept(method):
         # Counted once, so that a page can tell the costs of any other cut.
         own_store().save_sheet(
-            sheet_key(detector.label, detector.weights_sha256, len(module.names), imgsz), cutter.sheet
+            sheet_key(detector.label, detector.weights_sha256, len(module.names), imgsz, points), cutter.sheet
         )
     records = []
     for level, target in targets.items():
@@ -248,7 +248,7 @@ def plan_all(
             time=pruning.time,
         )
         if level is not None and not target.layers and not kept and _is_kept(method):
-            key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
+            key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level, points)
             own_store().save_plan(key, record)
         records.append(record)
     return records
