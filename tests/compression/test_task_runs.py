@@ -11,11 +11,13 @@ from typing import get_args
 import pytest
 import torch
 from ultralytics.models.yolo.segment import SegmentationValidator
+from ultralytics.nn.tasks import DetectionModel
 
 from cache.comparison import COLUMNS, comparison, published_table
 from cache.record import RunRecord
 from compression.blocks import training_only
 from compression.calibration import load_calibration
+from compression.checkpoint import write_checkpoint
 from compression.classes import keep_classes
 from compression.cut import prune
 from compression.dataset import open_dataset
@@ -26,10 +28,13 @@ from compression.errors import DatasetError, ModelError, SpecError, TrimboardErr
 from compression.evaluation import evaluate
 from compression.evidence import moments
 from compression.models import TaskName
-from compression.pipeline import Outcome, compress
+from compression.pipeline import Outcome, compress, open_request
+from compression.planner import Planner
+from compression.request import RunRequest
 from compression.spec import RunSpec, Target
 from compression.surgery import raw_outputs
 from compression.tasks import TASKS, accuracy_names
+from compression.wishes import parse_wishes
 from tests.compression.task_data import CLASSES, KPT_SHAPE, SPLITS, architecture, draw
 
 # The smallest models are too small for both costs of a level.
@@ -131,6 +136,33 @@ def test_two_classes_are_all_among_the_first_five(runs: dict[TaskName, Outcome])
 def test_key_points_are_as_many_as_the_data_have(runs: dict[TaskName, Outcome]) -> None:
     module, _ = read_checkpoint(checkpoint_of(runs["pose"]))
     assert kpt_shape_of(module) == KPT_SHAPE
+
+
+def test_wishes_are_checked_on_a_model_of_the_data_sets_key_points(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = open_detector(str(here / "tiny-pose.yaml"), nc=len(CLASSES), kpt_shape=(5, 3))
+    write_checkpoint(other.module, tmp_path / "other.pt", {})
+    planned: list[DetectionModel] = []
+
+    def planner(model: DetectionModel, imgsz: int, *, align: int) -> Planner:
+        planned.append(model)
+        return Planner(model, imgsz, align=align)
+
+    monkeypatch.setattr("compression.pipeline.Planner", planner)
+    wishes = parse_wishes([], ["model.1=16"])
+    open_request(
+        RunRequest(
+            model=str(tmp_path / "other.pt"),
+            data=data_of(here, "pose"),
+            level=None,
+            target=None,
+            layers=wishes,
+            imgsz=64,
+            device="cpu",
+        )
+    )
+    assert [kpt_shape_of(model) for model in planned] == [KPT_SHAPE]
 
 
 def test_keys_of_detectors_are_as_before_there_were_tasks(runs: dict[TaskName, Outcome]) -> None:
