@@ -326,7 +326,8 @@ def _built(
     config: dict[str, Any], model_type: type[Any], nc: int | None, kpt_shape: tuple[int, int] | None = None
 ) -> DetectionModel:
     """A model from its yaml, with random weights."""
-    points = {"data_kpt_shape": kpt_shape} if kpt_shape and model_type is KINDS["pose"].model else {}
+    # A list: the loss of poses knows those of people by `kpt_shape == [17, 3]`, which a tuple is not.
+    points = {"data_kpt_shape": list(kpt_shape)} if kpt_shape and model_type is KINDS["pose"].model else {}
     module: DetectionModel = model_type(config, ch=n_channels_of(config), nc=nc, verbose=False, **points)
     return module
 

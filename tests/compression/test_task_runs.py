@@ -6,12 +6,14 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 import torch
 from ultralytics.models.yolo.segment import SegmentationValidator
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.metrics import OKS_SIGMA
 
 from cache.comparison import COLUMNS, comparison, published_table
 from cache.record import RunRecord
@@ -23,7 +25,7 @@ from compression.cut import prune
 from compression.dataset import open_dataset
 from compression.deploy import deploy
 from compression.detections import detect
-from compression.detector import kpt_shape_of, open_detector, read_checkpoint
+from compression.detector import kpt_shape_of, open_detector, read_checkpoint, with_classes
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
 from compression.evaluation import evaluate
 from compression.evidence import moments
@@ -163,6 +165,15 @@ def test_wishes_are_checked_on_a_model_of_the_data_sets_key_points(
         )
     )
     assert [kpt_shape_of(model) for model in planned] == [KPT_SHAPE]
+
+
+def test_key_points_of_people_have_the_loss_that_ultralytics_has_for_them(here: Path) -> None:
+    detector = open_detector(str(here / "tiny-pose.yaml"), nc=1, kpt_shape=(5, 3))
+    people = with_classes(detector, {0: "person"}, (17, 3))
+    for module in (people, open_detector(str(here / "tiny-pose.yaml"), kpt_shape=(17, 3)).module):
+        module.args = SimpleNamespace(**module.args)
+        sigmas = module.init_criterion().one2many.keypoint_loss.sigmas
+        assert sigmas.tolist() == pytest.approx(OKS_SIGMA.tolist())
 
 
 def test_keys_of_detectors_are_as_before_there_were_tasks(runs: dict[TaskName, Outcome]) -> None:
