@@ -26,7 +26,7 @@ from compression.blocks import load_own_blocks
 from compression.errors import ModelError
 from compression.kinds import KINDS, task_of
 from compression.models import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
-from compression.spec import HeadName
+from compression.spec import HeadName, default_imgsz_of
 
 # Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
 # user's, and holds for what he does without Trimboard too.
@@ -71,6 +71,16 @@ class Detector:
     def has_e2e_head(self) -> bool:
         """Whether the model predicts end to end, without non-maximum suppression."""
         return getattr(self.module.model[-1], "one2one_cv2", None) is not None
+
+    @property
+    def usual_imgsz(self) -> int:
+        """Side of the square input where nobody asks for another, pixels.
+
+        That of the run which left the checkpoint; for another classifier what it was trained at.
+        """
+        trained = self.module.args.get("imgsz") if self.task == "classify" else None
+        usual = trained if isinstance(trained, int) else default_imgsz_of(self.task)
+        return int(self.info.get("imgsz", usual))
 
     def choose_head(self, head: HeadName | None) -> HeadName:
         """The predictions to measure: those asked for, else end-to-end where the model has them.
@@ -139,9 +149,15 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
     module = _up_to_date(module).float().eval()
-    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {}), "task": task_of(module)}
+    module.args = {**_default_args(module), **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
+
+
+def _default_args(module: DetectionModel) -> dict[str, Any]:
+    """Ultralytics' settings of a training where none were saved."""
+    task = task_of(module)
+    return {**DEFAULT_CFG_DICT, "task": task, "imgsz": default_imgsz_of(task)}
 
 
 def _up_to_date(module: DetectionModel) -> DetectionModel:
@@ -347,7 +363,7 @@ def _from_architecture(model: str, nc: int | None, kpt_shape: tuple[int, int] | 
                 f"{model!r} cannot be built as a detector: {reason}; check its blocks and scales."
             ) from error
     _check_detector(module, model)
-    module.args = {**DEFAULT_CFG_DICT, "task": task_of(module)}
+    module.args = _default_args(module)
     return Detector(
         label=label,
         architecture=architecture_of(module) or label,

@@ -342,6 +342,17 @@ def test_classes_of_a_classifier_are_chosen_by_folders(here: Path) -> None:
         compress(str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, classes="wide", epochs=1)
 
 
+def test_a_classifier_that_others_made_is_measured_at_its_own_size(tmp_path: Path, here: Path) -> None:
+    opened = open_detector(str(here / "tiny-classify.yaml"), nc=2)
+    assert opened.usual_imgsz == 224
+    assert open_detector(str(here / "tiny-detect.yaml")).usual_imgsz == 640
+    for train_args, usual in (({}, 224), ({"imgsz": 96}, 96)):
+        torch.save({"model": opened.module, "train_args": train_args}, tmp_path / "best.pt")
+        assert open_detector(str(tmp_path / "best.pt")).usual_imgsz == usual
+    write_checkpoint(opened.module, tmp_path / "ours.pt", {"imgsz": 64})
+    assert open_detector(str(tmp_path / "ours.pt")).usual_imgsz == 64
+
+
 def test_mirrored_key_points(tmp_path: Path) -> None:
     file = draw(tmp_path / "drawn", "pose")
     file.write_text(file.read_text().replace("- 2\n", "- 1\n"))
