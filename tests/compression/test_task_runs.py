@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
+import yaml
 from ultralytics.models.yolo.segment import SegmentationValidator
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.metrics import OKS_SIGMA
@@ -360,6 +362,27 @@ def test_mirrored_key_points(tmp_path: Path) -> None:
         open_dataset(str(file), "pose")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("kpt_shape", [17, 4], "`kpt_shape` is [17, 4], but must be the number of key points, from 1 up, and 2 values"),
+        ("kpt_shape", [17, 1], "`kpt_shape` is [17, 1], but must be the number"),
+        ("kpt_shape", [-1, 3], "`kpt_shape` is [-1, 3], but must be the number"),
+        ("kpt_shape", [0, 3], "`kpt_shape` is [0, 3], but must be the number"),
+        ("kpt_oks_sigmas", [0.1, 0.1], "`kpt_oks_sigmas` is [0.1, 0.1], but must list a number above 0 for each of"),
+        ("kpt_oks_sigmas", [0.1, 0, 0.1], "`kpt_oks_sigmas` is [0.1, 0, 0.1], but must list a number above 0"),
+        ("kpt_oks_sigmas", "half", "`kpt_oks_sigmas` is 'half', but must list a number above 0"),
+    ],
+)
+def test_key_points_that_cannot_be(key: str, value: Any, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    content = {"train": "x", "val": "x", "names": ["one"], "kpt_shape": list(KPT_SHAPE), key: value}
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(DatasetError, match=re.escape(says)) as caught:
+        open_dataset(str(file), "pose")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_classifier_is_not_distilled(here: Path) -> None:
     with pytest.raises(
         SpecError, match=r"Recipe 'distill' teaches by the feature maps .* 'tiny-classify' is a classifier"
@@ -367,6 +390,20 @@ def test_a_classifier_is_not_distilled(here: Path) -> None:
         compress(
             str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, recipe="distill", epochs=1, imgsz=64
         )
+
+
+def test_what_decides_accuracies_of_poses_is_in_their_fingerprint_alone(tmp_path: Path) -> None:
+    file = draw(tmp_path / "drawn", "pose")
+    content = yaml.safe_load(file.read_text())
+    poses, boxes = set(), set()
+    for changes in ({"flip_idx": None}, {}, {"flip_idx": [1, 0, 2]}, {"kpt_oks_sigmas": [0.1, 0.1, 0.2]}):
+        file.write_text(yaml.safe_dump({**content, **changes}))
+        poses.add(open_dataset(str(file), "pose").fingerprint)
+        boxes.add(open_dataset(str(file)).fingerprint)
+    assert len(poses) == 4
+    # Where nothing is set it is what it was.
+    assert len(boxes) == 1
+    assert boxes < poses
 
 
 def test_lines_of_key_points(tmp_path: Path) -> None:
