@@ -149,7 +149,7 @@ def kpt_shape_in(data: str) -> tuple[int, int] | None:
     source = _locate(data)
     if source.origin in ("shapes", "folders"):
         return None
-    shape = _read(source.yaml_file).get("kpt_shape")
+    shape: Any = _read(source.yaml_file).get("kpt_shape")
     return (shape[0], shape[1]) if _is_possible(shape) else None
 
 
