@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn import modules as ultralytics_modules
+from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.events import events
@@ -261,10 +262,43 @@ def kpt_shape_of(module: DetectionModel) -> tuple[int, int] | None:
     return (int(shape[0]), int(shape[1])) if shape else None
 
 
-def needs_training(detector: Detector, nc: int, kpt_shape: tuple[int, int] | None = None) -> bool:
-    """Whether a model was not trained for a data set of `nc` classes: random weights, other classes or key points."""
+def needs_training(
+    detector: Detector,
+    nc: int,
+    kpt_shape: tuple[int, int] | None = None,
+    names: dict[int, str] | None = None,
+) -> bool:
+    """Whether a model was not trained for a data set: random weights, other classes or key points.
+
+    Args:
+        detector: the model.
+        nc: number of classes of the data set.
+        kpt_shape: its key points, for a model of poses; None for the model's own.
+        names: its class names by index, for a classifier, see `same_classes`; None where their number decides.
+    """
     other_points = detector.task == "pose" and kpt_shape is not None and kpt_shape != kpt_shape_of(detector.module)
-    return detector.file is None or len(detector.module.names) != nc or other_points
+    other_names = names is not None and not same_classes(detector.module, names)
+    return detector.file is None or len(detector.module.names) != nc or other_points or other_names
+
+
+def same_classes(module: DetectionModel, names: dict[int, str]) -> bool:
+    """Whether a model's outputs are the classes of a data set.
+
+    Labels within images give an index, so that their number decides. Of a classifier Ultralytics finds each folder's
+    output by name, and leaves out images of names that it does not know, so that all names must be alike and in order.
+
+    Args:
+        module: the model.
+        names: class names of the data set by index.
+    """
+    if task_of(module) != "classify":
+        return len(module.names) == len(names)
+    return resolved_names(module.names) == resolved_names(names)
+
+
+def resolved_names(names: dict[int, str]) -> list[str]:
+    """Class names in their order as Ultralytics compares them: codes of ImageNet stand for its names."""
+    return list(check_class_names([names[index] for index in sorted(names)]).values())
 
 
 def with_classes(detector: Detector, names: dict[int, str], kpt_shape: tuple[int, int] | None = None) -> DetectionModel:
@@ -279,12 +313,13 @@ def with_classes(detector: Detector, names: dict[int, str], kpt_shape: tuple[int
         ModelError: the model was pruned, so that its yaml does not describe it.
     """
     points = kpt_shape_of(detector.module) and (kpt_shape or kpt_shape_of(detector.module))
-    if len(detector.module.names) == len(names) and points == kpt_shape_of(detector.module):
+    if same_classes(detector.module, names) and points == kpt_shape_of(detector.module):
         return detector.module
     if not _is_as_its_yaml(detector.module):
+        others = " others" if len(detector.module.names) == len(names) else ""
         raise ModelError(
             f"{detector.label!r} was compressed for {len(detector.module.names)} classes and the data set has "
-            f"{len(names)}; compress its original on this data set."
+            f"{len(names)}{others}; compress its original on this data set."
         )
     with torch.random.fork_rng(devices=[]):
         # Weights that do not fit are drawn alike each time.

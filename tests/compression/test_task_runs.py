@@ -27,7 +27,14 @@ from compression.cut import prune
 from compression.dataset import open_dataset
 from compression.deploy import deploy
 from compression.detections import detect
-from compression.detector import kpt_shape_of, open_detector, read_checkpoint, with_classes
+from compression.detector import (
+    kpt_shape_of,
+    needs_training,
+    open_detector,
+    read_checkpoint,
+    same_classes,
+    with_classes,
+)
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
 from compression.evaluation import evaluate
 from compression.evidence import moments
@@ -353,6 +360,26 @@ def test_a_classifier_that_others_made_is_measured_at_its_own_size(tmp_path: Pat
         assert open_detector(str(tmp_path / "best.pt")).usual_imgsz == usual
     write_checkpoint(opened.module, tmp_path / "ours.pt", {"imgsz": 64})
     assert open_detector(str(tmp_path / "ours.pt")).usual_imgsz == 64
+
+
+@pytest.mark.parametrize("names", [{0: "wide", 1: "tall"}, {0: "tall", 1: "round"}])
+def test_a_classifier_of_other_names_is_of_other_classes(names: dict[int, str], tmp_path: Path, here: Path) -> None:
+    module = open_detector(str(here / "tiny-classify.yaml"), nc=2).module
+    module.names = names
+    write_checkpoint(module, tmp_path / "others.pt", {})
+    detector, dataset = open_detector(str(tmp_path / "others.pt")), open_dataset(data_of(here, "classify"), "classify")
+    assert not needs_training(detector, 2, None, names)
+    assert needs_training(detector, 2, None, dataset.names)
+    assert with_classes(detector, dataset.names).names == dataset.names
+    with pytest.raises(ModelError, match=r"'others.pt' has '(wide|round)' as class [01] and .*; evaluate it on the"):
+        evaluate(tmp_path / "others.pt", dataset, imgsz=64, batch=4, device="cpu", head="nms")
+
+
+def test_codes_of_imagenet_are_known_by_their_names(here: Path) -> None:
+    module = open_detector(str(here / "tiny-classify.yaml"), nc=2).module
+    module.names = {0: "tench", 1: "goldfish"}
+    assert same_classes(module, {0: "n01440764", 1: "n01443537"})
+    assert not same_classes(module, {0: "n01443537", 1: "n01440764"})
 
 
 def test_mirrored_key_points(tmp_path: Path) -> None:
