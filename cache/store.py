@@ -96,7 +96,14 @@ def known_of(record: RunRecord) -> Known:
     )
 
 
-def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level: int) -> str:
+def plan_key(
+    model: str,
+    weights_sha256: str | None,
+    nc: int,
+    imgsz: int,
+    level: int,
+    kpt_shape: tuple[int, int] | None = None,
+) -> str:
     """Sha256 of everything that decides a plan; equal for two paths of the same weights.
 
     Args:
@@ -105,8 +112,9 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
         nc: number of classes the model predicts.
         imgsz: side of the square input, pixels.
         level: 0 to 5.
+        kpt_shape: key points that the data set asks for; None for the model's own. Keys without any are as before.
     """
-    decisive = {
+    decisive: dict[str, Any] = {
         "version": PLAN_VERSION,
         "model": None if weights_sha256 else model_label(model),
         "weights_sha256": weights_sha256,
@@ -114,17 +122,23 @@ def plan_key(model: str, weights_sha256: str | None, nc: int, imgsz: int, level:
         "imgsz": imgsz,
         "level": level,
     }
+    if kpt_shape is not None:
+        decisive["kpt_shape"] = kpt_shape
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def sheet_key(model: str, weights_sha256: str | None, nc: int, imgsz: int) -> str:
+def sheet_key(
+    model: str, weights_sha256: str | None, nc: int, imgsz: int, kpt_shape: tuple[int, int] | None = None
+) -> str:
     """Sha256 of everything that decides a cost sheet; the same as of `plan_key`, but for the level."""
-    decisive = {
+    decisive: dict[str, Any] = {
         "sheet of": None if weights_sha256 else model_label(model),
         "weights_sha256": weights_sha256,
         "nc": nc,
         "imgsz": imgsz,
     }
+    if kpt_shape is not None:
+        decisive["kpt_shape"] = kpt_shape
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

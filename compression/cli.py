@@ -23,7 +23,7 @@ from compression.cli_queue import add_queue_commands, queue_requests
 from compression.cli_report import add_report_command
 from compression.cli_results import add_results_commands
 from compression.cli_sensitivity import add_sensitivity_command
-from compression.commands import listed, stdout_for_results, whole_numbers
+from compression.commands import MEASURED_SIZE, listed, stdout_for_results, whole_numbers
 from compression.errors import SpecError, TrimboardError
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, ORIGINAL, resolve_target
@@ -282,7 +282,7 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     if detector.file is None:
         raise SpecError(f"{options.checkpoint!r} has random weights; give a .pt to evaluate.")
     head = detector.choose_head(options.head)
-    imgsz = options.imgsz or int(detector.info.get("imgsz", DEFAULT_IMGSZ))
+    imgsz = options.imgsz or detector.usual_imgsz
     metrics = evaluate(
         detector.file,
         open_dataset(options.data, detector.task),
@@ -506,7 +506,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
     _add_data(evaluate)
-    evaluate.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    evaluate.add_argument("--imgsz", type=int, help=MEASURED_SIZE)
     return parser
 
 

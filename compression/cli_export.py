@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cache.record import Progress, RunRecord
-from compression.commands import Add
+from compression.commands import MEASURED_SIZE, Add
 from compression.errors import DatasetError, ExportError
 from compression.export_formats import FORMATS, parse_formats, parse_precisions
 from compression.exported import ExportRecord, describe_parity, snippet
 from compression.jobs.local import write_progress
-from compression.spec import DEFAULT_IMGSZ
 
 if TYPE_CHECKING:
     from compression.detector import Detector
@@ -36,7 +35,7 @@ def add_export_command(add: Add) -> None:
     export.add_argument(
         "--precision", default="fp32", metavar="LIST", help="any of fp32, fp16, int8 (default: %(default)s)"
     )
-    export.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    export.add_argument("--imgsz", type=int, help=MEASURED_SIZE)
     export.add_argument("--batch", type=int, default=1, help="images that a file takes at once (default: %(default)s)")
     export.add_argument("--head", choices=["e2e", "nms"], help="predictions to give (default: e2e where there is one)")
     export.add_argument(
@@ -52,7 +51,7 @@ def _export(options: argparse.Namespace, results: TextIO) -> None:
     from compression.dataset import open_dataset
     from compression.deploy import deploy
 
-    noted = stored.imgsz if stored else int(detector.info.get("imgsz", DEFAULT_IMGSZ))
+    noted = stored.imgsz if stored else detector.usual_imgsz
     data = options.data or _data_of(stored)
     try:
         dataset = open_dataset(data, detector.task) if data else None

@@ -13,6 +13,7 @@ from cache.record import SHORT_KEY, ExecutorName
 from compression.commands import Add
 from compression.errors import SpecError
 from compression.request import RunRequest
+from compression.tasks import TASKS
 
 if TYPE_CHECKING:
     from cache.record import RunStatus
@@ -85,8 +86,9 @@ def _runs(options: argparse.Namespace, results: TextIO) -> None:
         results.write("\n")
         return
     _write([_row(status)], False, results)
+    main = TASKS[status.spec.task].main
     for row in curve:
-        results.write(f"epoch {row.epoch}: mAP50-95 {row.map50_95:.3f}, {row.seconds:.1f} s\n")
+        results.write(f"epoch {row.epoch}: {main} {row.map50_95:.3f}, {row.seconds:.1f} s\n")
     results.writelines(f"| {line}\n" for line in log)
 
 

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from typing import TextIO, cast, get_args
 
 from compression.errors import SpecError
-from compression.spec import BackendName
+from compression.spec import DEFAULT_CLASSIFIER_IMGSZ, DEFAULT_IMGSZ, BackendName
 
 Command = Callable[[argparse.Namespace, TextIO], None]
 # Name, what it does, and one sentence of help; gives the parser of its arguments.
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
+
+# Help of an option: see `Detector.usual_imgsz`.
+MEASURED_SIZE = (
+    f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ}, {DEFAULT_CLASSIFIER_IMGSZ} of a classifier)"
+)
 
 
 @contextmanager

@@ -54,6 +54,9 @@ def _coupled(group: ChannelGroup, index: Mapping[str, int]) -> CoupledChannels:
     )
 
 
+# Why a linear layer that the trace does not follow keeps its channels.
+UNTRACED = "nothing is known of what reads it"
+
 # Children whose outputs a BatchNorm beside them normalises; what is shown is the block of both.
 NORMALISED = {"conv": "bn", "conv_transpose": "bn"}
 
@@ -67,15 +70,32 @@ def shown_as(name: str) -> str:
 def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
     unknown = {block.name: block for block in trace.unknown}
     left_out = tuple(f"{name}." for name in unknown)
-    fixed = _unknown_costs(model, tuple(unknown), imgsz) if unknown else {}
     modules = {name: module for name, module in model.named_modules() if not name.startswith(left_out)}
+    untraced = _untraced(modules, trace)
+    counted = (*unknown, *untraced)
+    fixed = _counted_costs(model, counted, imgsz) if counted else {}
     layers = list(_convolution_layers(modules, trace, imgsz))
+    layers += [
+        _fixed_layer(name, layer, channels_out(layer), fixed[name], UNTRACED) for name, layer in untraced.items()
+    ]
     for name, module in modules.items():
         if name in unknown:
             block = unknown[name]
             layers.append(_fixed_layer(name, module, block.channels, fixed[name], block.reason))
     place = {name: number for number, name in enumerate(modules)}
     return sorted([*layers, *_own_parameters(modules, unknown)], key=lambda layer: place[layer.name])
+
+
+def _untraced(modules: Mapping[str, nn.Module], trace: Trace) -> dict[str, nn.Linear]:
+    """Linear layers whose channels the trace does not follow, as a block of one's own may have; a RealNVP is one."""
+    traced = {member.layer for group in trace.groups for member in group.members}
+    flows = tuple(f"{name}." for name, module in modules.items() if isinstance(module, RealNVP))
+    return {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear) and name not in {*traced, *(block.name for block in trace.unknown)}
+        if not name.startswith(flows)
+    }
 
 
 def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: int) -> Iterator[Layer]:
@@ -165,8 +185,8 @@ def _fixed_layer(name: str, module: nn.Module, channels: int, fixed: Fixed, reas
     )
 
 
-def _unknown_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, Fixed]:
-    """Counted costs of blocks that are left as they are, on both graphs."""
+def _counted_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, Fixed]:
+    """Counted costs of blocks and layers that are left as they are, on both graphs."""
     trained = copy.deepcopy(model).eval()
     deployed = copy.deepcopy(trained)
     head = deployed.model[-1]

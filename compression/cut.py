@@ -226,7 +226,7 @@ def plan_all(
     if not kept and _is_kept(method):
         # Counted once, so that a page can tell the costs of any other cut.
         own_store().save_sheet(
-            sheet_key(detector.label, detector.weights_sha256, len(module.names), imgsz), cutter.sheet
+            sheet_key(detector.label, detector.weights_sha256, len(module.names), imgsz, points), cutter.sheet
         )
     records = []
     for level, target in targets.items():
@@ -248,7 +248,7 @@ def plan_all(
             time=pruning.time,
         )
         if level is not None and not target.layers and not kept and _is_kept(method):
-            key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level)
+            key = plan_key(detector.label, detector.weights_sha256, record.nc, imgsz, level, points)
             own_store().save_plan(key, record)
         records.append(record)
     return records
@@ -268,14 +268,14 @@ def _method_for(detector: Detector, data: str | None, asked: CutMethod | None) -
     method = asked or (CutMethod() if data is not None else WITHOUT_IMAGES)
     if data is None or not looks_at_images(method):
         return method, None
-    nc = len(class_names(data))
-    if not needs_training(detector, nc, kpt_shape_in(data)):
+    names = class_names(data)
+    if not needs_training(detector, len(names), kpt_shape_in(data), names):
         return method, open_dataset(data, detector.task)
     if asked is None:
         return WITHOUT_IMAGES, None
     raise SpecError(
-        f"{detector.label!r} was not trained on the {nc} classes of {data!r}, so criterion {method.criterion!r} cannot "
-        f"rank its channels there; choose --criterion l2 --allocation uniform --recovery none."
+        f"{detector.label!r} was not trained on the {len(names)} classes of {data!r}, so criterion {method.criterion!r} "
+        f"cannot rank its channels there; choose --criterion l2 --allocation uniform --recovery none."
     )
 
 

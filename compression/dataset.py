@@ -6,7 +6,10 @@ Importing this module imports no torch, so that pages can ask for names and labe
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
+import json
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -138,7 +141,7 @@ def class_names(data: str) -> dict[int, str]:
 
 
 def kpt_shape_in(data: str) -> tuple[int, int] | None:
-    """Key points of a data set's labels, with no download and no drawing; None where its file names none.
+    """Key points of a data set's labels, with no download and no drawing; None where its file names none that can be.
 
     Raises:
         DatasetError: there is no such data set.
@@ -146,8 +149,8 @@ def kpt_shape_in(data: str) -> tuple[int, int] | None:
     source = _locate(data)
     if source.origin in ("shapes", "folders"):
         return None
-    shape = _read(source.yaml_file).get("kpt_shape")
-    return (int(shape[0]), int(shape[1])) if isinstance(shape, list) and len(shape) == 2 and all(shape) else None
+    shape: Any = _read(source.yaml_file).get("kpt_shape")
+    return (shape[0], shape[1]) if _is_possible(shape) else None
 
 
 def natural_task(data: str) -> TaskName:
@@ -193,25 +196,32 @@ def open_dataset(data: str, task: TaskName = "detect") -> Dataset:
     if source.origin == "shapes":
         shapes.draw_dataset(source.yaml_file.parent)
     names, content = read_yaml(source.yaml_file)
+    if task == "pose":
+        _check_pose(source.yaml_file, content)
     resolved = _resolve(source)
     splits = {split: _places(resolved[split]) for split in ("train", "val")}
     kpt_shape = tuple(content.get("kpt_shape") or (0, 0))
-    if task == "pose" and not all(kpt_shape):
-        raise DatasetError(
-            f"{source.yaml_file} has no `kpt_shape`, which a pose model needs: [number of key points, 2 or 3 values]; "
-            f"add it, or take a model that detects."
-        )
     checked = check_splits(source.yaml_file, splits, names, kpt_shape, task)
     return Dataset(
         name=source.name,
         yaml_file=source.yaml_file,
         names=names,
-        fingerprint=shapes.fingerprint() if source.origin == "shapes" else checked.fingerprint,
+        fingerprint=shapes.fingerprint()
+        if source.origin == "shapes"
+        else _with_points(checked.fingerprint, content, task),
         n_train=checked.n_images["train"],
         n_val=checked.n_images["val"],
         task=task,
         kpt_shape=kpt_shape if all(kpt_shape) else None,
     )
+
+
+def _with_points(fingerprint: str, content: dict[str, Any], task: TaskName) -> str:
+    """The fingerprint, with what a pose model learns and is measured by besides; where nothing is set it stays."""
+    said = [content.get(key) for key in ("flip_idx", "kpt_oks_sigmas")]
+    if task != "pose" or not any(said):
+        return fingerprint
+    return hashlib.sha256(json.dumps([fingerprint, *said]).encode()).hexdigest()
 
 
 def _check_task(source: _Source, task: TaskName) -> None:
@@ -411,6 +421,36 @@ def _check_keys(file: Path, content: dict[str, Any]) -> None:
         )
     if (channels := content.get("channels", 3)) != 3:
         raise DatasetError(f"{file}: `channels` is {channels!r}; only images of 3 channels are supported.")
+
+
+def _check_pose(file: Path, content: dict[str, Any]) -> None:
+    """Refuse key points that no pose model can learn; other models do not look at them."""
+    kpt_shape, sigmas = content.get("kpt_shape"), content.get("kpt_oks_sigmas")
+    if not kpt_shape:
+        raise DatasetError(
+            f"{file} has no `kpt_shape`, which a pose model needs: [number of key points, 2 or 3 values]; "
+            f"add it, or take a model that detects."
+        )
+    if not _is_possible(kpt_shape):
+        raise DatasetError(
+            f"{file}: `kpt_shape` is {kpt_shape!r}, but must be the number of key points, from 1 up, and 2 values of "
+            f"each (x, y) or 3 (with visibility)."
+        )
+    if sigmas is not None and not _are_sigmas(sigmas, kpt_shape[0]):
+        raise DatasetError(
+            f"{file}: `kpt_oks_sigmas` is {sigmas!r}, but must list a number above 0 for each of the {kpt_shape[0]} "
+            f"key points; leave it out for Ultralytics' own."
+        )
+
+
+def _is_possible(kpt_shape: Any) -> bool:
+    whole = isinstance(kpt_shape, list) and [type(number) for number in kpt_shape] == [int, int]
+    return whole and kpt_shape[0] > 0 and kpt_shape[1] in (2, 3)
+
+
+def _are_sigmas(sigmas: Any, count: int) -> bool:
+    numbers = isinstance(sigmas, list) and all(type(sigma) in (int, float) for sigma in sigmas)
+    return numbers and len(sigmas) == count and all(0 < sigma < math.inf for sigma in sigmas)
 
 
 def _is_order(indices: Any, count: int) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn import modules as ultralytics_modules
+from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.events import events
@@ -26,7 +27,7 @@ from compression.blocks import load_own_blocks
 from compression.errors import ModelError
 from compression.kinds import KINDS, task_of
 from compression.models import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
-from compression.spec import HeadName
+from compression.spec import HeadName, default_imgsz_of
 
 # Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
 # user's, and holds for what he does without Trimboard too.
@@ -71,6 +72,16 @@ class Detector:
     def has_e2e_head(self) -> bool:
         """Whether the model predicts end to end, without non-maximum suppression."""
         return getattr(self.module.model[-1], "one2one_cv2", None) is not None
+
+    @property
+    def usual_imgsz(self) -> int:
+        """Side of the square input where nobody asks for another, pixels.
+
+        That of the run which left the checkpoint; for another classifier what it was trained at.
+        """
+        trained = self.module.args.get("imgsz") if self.task == "classify" else None
+        usual = trained if isinstance(trained, int) else default_imgsz_of(self.task)
+        return int(self.info.get("imgsz", usual))
 
     def choose_head(self, head: HeadName | None) -> HeadName:
         """The predictions to measure: those asked for, else end-to-end where the model has them.
@@ -139,9 +150,15 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
     module = _up_to_date(module).float().eval()
-    module.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {}), "task": task_of(module)}
+    module.args = {**_default_args(module), **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
+
+
+def _default_args(module: DetectionModel) -> dict[str, Any]:
+    """Ultralytics' settings of a training where none were saved."""
+    task = task_of(module)
+    return {**DEFAULT_CFG_DICT, "task": task, "imgsz": default_imgsz_of(task)}
 
 
 def _up_to_date(module: DetectionModel) -> DetectionModel:
@@ -245,10 +262,43 @@ def kpt_shape_of(module: DetectionModel) -> tuple[int, int] | None:
     return (int(shape[0]), int(shape[1])) if shape else None
 
 
-def needs_training(detector: Detector, nc: int, kpt_shape: tuple[int, int] | None = None) -> bool:
-    """Whether a model was not trained for a data set of `nc` classes: random weights, other classes or key points."""
+def needs_training(
+    detector: Detector,
+    nc: int,
+    kpt_shape: tuple[int, int] | None = None,
+    names: dict[int, str] | None = None,
+) -> bool:
+    """Whether a model was not trained for a data set: random weights, other classes or key points.
+
+    Args:
+        detector: the model.
+        nc: number of classes of the data set.
+        kpt_shape: its key points, for a model of poses; None for the model's own.
+        names: its class names by index, for a classifier, see `same_classes`; None where their number decides.
+    """
     other_points = detector.task == "pose" and kpt_shape is not None and kpt_shape != kpt_shape_of(detector.module)
-    return detector.file is None or len(detector.module.names) != nc or other_points
+    other_names = names is not None and not same_classes(detector.module, names)
+    return detector.file is None or len(detector.module.names) != nc or other_points or other_names
+
+
+def same_classes(module: DetectionModel, names: dict[int, str]) -> bool:
+    """Whether a model's outputs are the classes of a data set.
+
+    Labels within images give an index, so that their number decides. Of a classifier Ultralytics finds each folder's
+    output by name, and leaves out images of names that it does not know, so that all names must be alike and in order.
+
+    Args:
+        module: the model.
+        names: class names of the data set by index.
+    """
+    if task_of(module) != "classify":
+        return len(module.names) == len(names)
+    return resolved_names(module.names) == resolved_names(names)
+
+
+def resolved_names(names: dict[int, str]) -> list[str]:
+    """Class names in their order as Ultralytics compares them: codes of ImageNet stand for its names."""
+    return list(check_class_names([names[index] for index in sorted(names)]).values())
 
 
 def with_classes(detector: Detector, names: dict[int, str], kpt_shape: tuple[int, int] | None = None) -> DetectionModel:
@@ -263,12 +313,13 @@ def with_classes(detector: Detector, names: dict[int, str], kpt_shape: tuple[int
         ModelError: the model was pruned, so that its yaml does not describe it.
     """
     points = kpt_shape_of(detector.module) and (kpt_shape or kpt_shape_of(detector.module))
-    if len(detector.module.names) == len(names) and points == kpt_shape_of(detector.module):
+    if same_classes(detector.module, names) and points == kpt_shape_of(detector.module):
         return detector.module
     if not _is_as_its_yaml(detector.module):
+        others = " others" if len(detector.module.names) == len(names) else ""
         raise ModelError(
             f"{detector.label!r} was compressed for {len(detector.module.names)} classes and the data set has "
-            f"{len(names)}; compress its original on this data set."
+            f"{len(names)}{others}; compress its original on this data set."
         )
     with torch.random.fork_rng(devices=[]):
         # Weights that do not fit are drawn alike each time.
@@ -326,7 +377,8 @@ def _built(
     config: dict[str, Any], model_type: type[Any], nc: int | None, kpt_shape: tuple[int, int] | None = None
 ) -> DetectionModel:
     """A model from its yaml, with random weights."""
-    points = {"data_kpt_shape": kpt_shape} if kpt_shape and model_type is KINDS["pose"].model else {}
+    # A list: the loss of poses knows those of people by `kpt_shape == [17, 3]`, which a tuple is not.
+    points = {"data_kpt_shape": list(kpt_shape)} if kpt_shape and model_type is KINDS["pose"].model else {}
     module: DetectionModel = model_type(config, ch=n_channels_of(config), nc=nc, verbose=False, **points)
     return module
 
@@ -346,7 +398,7 @@ def _from_architecture(model: str, nc: int | None, kpt_shape: tuple[int, int] | 
                 f"{model!r} cannot be built as a detector: {reason}; check its blocks and scales."
             ) from error
     _check_detector(module, model)
-    module.args = {**DEFAULT_CFG_DICT, "task": task_of(module)}
+    module.args = _default_args(module)
     return Detector(
         label=label,
         architecture=architecture_of(module) or label,

@@ -10,7 +10,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Metrics
 from compression.dataset import Dataset
-from compression.detector import kpt_shape_of, read_checkpoint
+from compression.detector import kpt_shape_of, read_checkpoint, resolved_names, same_classes
 from compression.environment import check_device
 from compression.errors import ModelError
 from compression.kinds import KINDS, task_of
@@ -69,6 +69,13 @@ def check_fits(module: DetectionModel, name: str, dataset: Dataset, head: HeadNa
     if len(module.names) != dataset.nc:
         raise ModelError(
             f"{name!r} predicts {len(module.names)} classes and {dataset.name!r} has {dataset.nc}; "
+            f"evaluate it on the data it was trained for."
+        )
+    if not same_classes(module, dataset.names):
+        pairs = enumerate(zip(resolved_names(module.names), resolved_names(dataset.names), strict=True))
+        index, own, other = next((index, own, other) for index, (own, other) in pairs if own != other)
+        raise ModelError(
+            f"{name!r} has {own!r} as class {index} and {dataset.name!r} has {other!r}, and folders are known by name; "
             f"evaluate it on the data it was trained for."
         )
     if head == "e2e" and getattr(module.model[-1], "one2one_cv2", None) is None:

@@ -150,6 +150,12 @@ class Training:
     curve: tuple[EpochRow, ...]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def best_row(self) -> EpochRow:
+        """The epoch that `best` is of: Ultralytics' fitness chose it, which may count more than the main accuracy."""
+        number = int(self.best.stem.removeprefix("best-"))
+        return next(row for row in self.curve if row.epoch == number)
+
 
 def fine_tune(
     start: Path,

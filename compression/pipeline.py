@@ -201,7 +201,9 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
         detector = replace(detector, module=keep_classes(detector.module, kept))
     if wishes:
         # Before it waits in a queue: a layer may be mistyped.
-        whole_model = with_classes(detector, dataset.names) if needs_training(detector, dataset.nc) else detector.module
+        whole_model = detector.module
+        if needs_training(detector, dataset.nc, dataset.kpt_shape):
+            whole_model = with_classes(detector, dataset.names, dataset.kpt_shape)
         Planner(whole_model, request.imgsz, align=request.method.align).layer_groups.pins(wishes)
     return Question(request=request, spec=_spec(request, dataset, detector, kept), dataset=dataset, detector=detector)
 

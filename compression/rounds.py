@@ -24,7 +24,7 @@ from compression.spec import RunSpec, Target
 from compression.telling import Tell
 
 FINE_TUNING = "fine-tuning"
-NOT_BETTER = "No epoch of fine-tuning was better than the model before it, which was kept."
+NOT_BETTER = "The best epoch of fine-tuning was worse than the model before it, which was kept."
 
 Stage = Callable[[str], AbstractContextManager[None]]
 
@@ -200,7 +200,7 @@ class Rounds:
             )
         trained = replace(cut, curve=training.curve, warnings=(*cut.warnings, *training.warnings))
         start = cut.recovered or cut.pruned
-        if start and max(row.map50_95 for row in training.curve) < (start.map50_95 or 0.0):
+        if start and training.best_row.map50_95 < (start.map50_95 or 0.0):
             return replace(trained, warnings=(*trained.warnings, NOT_BETTER))
         return replace(trained, checkpoint=training.best)
 

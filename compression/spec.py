@@ -314,7 +314,12 @@ class RunSpec:
 
 def default_imgsz(model: str) -> int:
     """The image size where nobody asks for another: Ultralytics' own of the task that the model's name tells."""
-    return DEFAULT_CLASSIFIER_IMGSZ if task_of_name(model_label(model)) == "classify" else DEFAULT_IMGSZ
+    return default_imgsz_of(task_of_name(model_label(model)))
+
+
+def default_imgsz_of(task: TaskName) -> int:
+    """The same of a task."""
+    return DEFAULT_CLASSIFIER_IMGSZ if task == "classify" else DEFAULT_IMGSZ
 
 
 def parse_recipe(name: str) -> RecipeName:

@@ -373,5 +373,5 @@ def write_progress(progress: Progress) -> None:
     """One line of progress to stderr."""
     epochs = f" {progress.epoch}/{progress.epochs} epochs" if progress.epochs else ""
     left = f", {progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
-    accuracy = f", mAP50-95 {progress.map50_95:.3f}" if progress.map50_95 is not None else ""
+    accuracy = f", accuracy {progress.map50_95:.3f}" if progress.map50_95 is not None else ""
     sys.stderr.write(f"[trimboard] {progress.stage}{epochs}{left}{accuracy}\n")

@@ -11,7 +11,7 @@ from cache.series import Series
 from cache.siblings import Neighbours
 from compression.brought import find_brought
 from compression.classes import parse_classes
-from compression.dataset import class_names, data_label
+from compression.dataset import class_names, data_label, kpt_shape_in
 from compression.errors import DatasetError, SpecError
 from compression.shapes import IMAGE_SIZE
 from compression.spec import DEFAULT_IMGSZ
@@ -30,11 +30,13 @@ class DataSource:
         argument: a known name, or the path of a data.yaml.
         names: its classes by index.
         classes: indices of the only classes that the results are of; none stands for all.
+        kpt_shape: key points of its labels; None where its file names none.
     """
 
     argument: str
     names: Mapping[int, str]
     classes: tuple[int, ...] = ()
+    kpt_shape: tuple[int, int] | None = None
 
     @property
     def nc(self) -> int:
@@ -98,7 +100,7 @@ def find_data(data: str, given: str, records: Sequence[RunRecord]) -> DataSource
                 raise
             continue
         if set(classes) <= names.keys():
-            return DataSource(argument=candidate, names=names, classes=classes)
+            return DataSource(argument=candidate, names=names, classes=classes, kpt_shape=kpt_shape_in(candidate))
     raise DatasetError(f"The data set {whole!r} is not on this machine; give the path of its data.yaml.")
 
 
@@ -139,7 +141,13 @@ def plan_question(
         None where a model of some classes is not on this machine: only its own checkpoint has their outputs alone.
     """
     if not found.classes:
-        return PlanQuestion(source=plan_source(source, architecture), data=found.argument, nc=found.nc, imgsz=imgsz)
+        return PlanQuestion(
+            source=plan_source(source, architecture),
+            data=found.argument,
+            nc=found.nc,
+            imgsz=imgsz,
+            kpt_shape=found.kpt_shape,
+        )
     return PlanQuestion(source=original, data=None, nc=found.nc, imgsz=imgsz) if original else None
 
 

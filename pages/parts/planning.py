@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cache.record import PlanRecord
-from cache.store import Store, plan_key
+from cache.store import Store, plan_key, sheet_key
 from compression.jobs import local
 from pages.parts.access import guarded, may_act
 from pages.parts.source import Source
@@ -25,12 +25,25 @@ class PlanQuestion:
         data: DATA as the command line takes it; None where the model has the wanted classes already.
         nc: number of classes that it shall predict.
         imgsz: side of the square input, pixels.
+        kpt_shape: key points of the data set; None where it names none, or the model has them already.
     """
 
     source: Source
     data: str | None
     nc: int
     imgsz: int
+    kpt_shape: tuple[int, int] | None = None
+
+    def plan_key(self, level: int) -> str:
+        """What the plan of a level is kept under."""
+        source = self.source
+        return plan_key(source.model, source.weights_sha256, self.nc, self.imgsz, level, self.kpt_shape)
+
+    @property
+    def sheet_key(self) -> str:
+        """What the costs of the layers are kept under."""
+        source = self.source
+        return sheet_key(source.model, source.weights_sha256, self.nc, self.imgsz, self.kpt_shape)
 
     def arguments(self) -> tuple[str, ...]:
         """The command line that answers it."""
@@ -39,11 +52,7 @@ class PlanQuestion:
 
 def find_plans(store: Store, question: PlanQuestion, levels: Collection[int]) -> dict[int, PlanRecord]:
     """The plans of those levels that the store has."""
-    source = question.source
-    found = {
-        level: store.find_plan(plan_key(source.model, source.weights_sha256, question.nc, question.imgsz, level))
-        for level in levels
-    }
+    found = {level: store.find_plan(question.plan_key(level)) for level in levels}
     return {level: plan for level, plan in found.items() if plan is not None}
 
 

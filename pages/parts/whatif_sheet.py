@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cache.store import sheet_key
 from compression.errors import TrimboardError
 from compression.jobs import local
 from compression.layer_groups import LayerGroups
@@ -22,8 +21,7 @@ def layer_groups_of(view: View) -> LayerGroups | None:
     if question is None:
         st.info((may_act() and view.problem) or _NO_SHEET, icon=":material/info:")
         return None
-    source = question.source
-    sheet = view.store.find_sheet(sheet_key(source.model, source.weights_sha256, question.nc, question.imgsz))
+    sheet = view.store.find_sheet(question.sheet_key)
     if sheet is not None:
         align = view.options.method.align if view.options else view.series.spec.align if view.series else None
         return LayerGroups(sheet) if align is None else LayerGroups(sheet, align)
@@ -38,7 +36,7 @@ def _count(view: View, question: PlanQuestion) -> None:
     """Have the layers counted in the background, and draw again when they are."""
     source = question.source
     job = local.find_job(question.arguments())
-    if view.store.find_sheet(sheet_key(source.model, source.weights_sha256, question.nc, question.imgsz)):
+    if view.store.find_sheet(question.sheet_key):
         if job is not None:
             local.forget(job)
         st.rerun()

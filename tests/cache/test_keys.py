@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cache.store import plan_key
+from cache.store import plan_key, sheet_key
 from compression.levels import target_of
 from compression.spec import LatencyTarget, Target
 from compression.wishes import Wish
@@ -86,5 +86,14 @@ def test_plan_keys_differ_by_everything_that_decides_a_plan() -> None:
         plan_key("yolo26n.yaml", None, 10, 640, 5),
         plan_key("yolo26n.yaml", None, 80, 320, 5),
         plan_key("yolo26n.yaml", None, 80, 640, 4),
+        plan_key("yolo26n.yaml", None, 80, 640, 5, (17, 3)),
+        plan_key("yolo26n.yaml", None, 80, 640, 5, (4, 3)),
     }
-    assert len(keys) == 7
+    assert len(keys) == 9
+
+
+def test_sheets_of_other_key_points_have_other_keys_and_older_keys_stay() -> None:
+    asked = ("yolo26n-pose.yaml", None, 1, 640)
+    assert len({sheet_key(*asked), sheet_key(*asked, (17, 3)), sheet_key(*asked, (4, 3))}) == 3
+    older = "e9fed48c17d1cff4611f3cbab4b56c7df5da16c4f28df4475abe49f1e4020fe3"
+    assert plan_key("yolo26n.yaml", None, 80, 640, 5) == older

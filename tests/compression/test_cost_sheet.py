@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ from compression.cost_sheet import CostSheet, parse_sheet
 from compression.cut import plan_all
 from compression.levels import target_of
 from compression.spec import Target
+from pages.parts.conditions import find_data, plan_question
+from pages.parts.planning import find_plans
+from pages.parts.source import Source
 from tests.compression.models import DEEP, FAMILIES, LEVEL_5, plan, planner
+from tests.compression.task_data import architecture
 
 families = pytest.mark.parametrize("name", FAMILIES)
 
@@ -63,6 +68,23 @@ def test_planning_without_images_keeps_the_sheet_for_the_page() -> None:
     # Neither is taken for the other.
     assert own_store().find_plan(sheet_key("yolo26n.yaml", None, 80, 64)) is None
     assert own_store().find_sheet(plan_key("yolo26n.yaml", None, 80, 64, 3)) is None
+
+
+def test_key_points_of_two_data_sets_have_two_sheets_and_plans(tmp_path: Path) -> None:
+    model, seen = str(architecture(tmp_path, "pose")), []
+    for points in (3, 5):
+        data = tmp_path / f"points-{points}.yaml"
+        data.write_text(f"train: images\nval: images\nnames: [wide, tall]\nkpt_shape: [{points}, 3]\n")
+        (made,) = plan_all(model, {1: target_of(1)}, imgsz=64, data=str(data))
+        found = find_data(data.stem, str(data), [])
+        question = plan_question(Source(model=model, weights_sha256=None), "tiny-pose", found, 64, None)
+        assert question is not None
+        assert find_plans(own_store(), question, [1]) == {1: made}
+        sheet = own_store().find_sheet(question.sheet_key)
+        assert sheet is not None
+        assert sheet.costs(sheet.widths) == made.before
+        seen.append(made.before)
+    assert seen[0] != seen[1]
 
 
 def test_arithmetic_needs_no_torch() -> None:

@@ -14,7 +14,8 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cache.record import Costs
-from compression.blocks import training_only
+from compression import blocks
+from compression.blocks import register_block, training_only
 from compression.costs import CostModel
 from compression.models import known_models
 from compression.planner import Planner, PruningPlan
@@ -86,6 +87,36 @@ def test_blocks_that_are_not_known_cost_what_is_counted() -> None:
         Conv.default_act = before
     costs = Planner(model, 64).costs
     check(costs.costs(costs.widths), model, 64)
+
+
+class Gate(nn.Module):
+    """Hands a feature map on, and computes something of it beside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(7, 5)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        self.linear(torch.zeros(features.shape[0], 7, device=features.device))
+        return features
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_linear_layers_that_are_not_followed_cost_what_is_counted(
+    called: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compression.blocks._REGISTRY", dict(blocks._REGISTRY))
+    model = copy.deepcopy(original("yolo26n"))
+    gate = Gate() if called else nn.Identity()
+    if not called:
+        gate.linear = nn.Linear(7, 5)
+    register_block(Gate)
+    model.model[1] = nn.Sequential(model.model[1], gate)
+    model.model[1].i, model.model[1].f, model.model[1].type = 1, -1, "Gated"
+    ours = Planner(model, 64)
+    check(ours.costs.costs(ours.costs.widths), model, 64)
+    rows = {row.name: row.params_before for row in ours.plan(LEVEL_5).layers}
+    assert rows["model.1.1.linear"] == 40
 
 
 @families

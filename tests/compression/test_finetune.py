@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ import pytest
 import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from cache.record import Progress
+from cache.record import Metrics, Progress
 from compression.checkpoint import write_checkpoint
 from compression.dataset import Dataset, open_dataset
 from compression.detector import open_detector, read_checkpoint
@@ -34,6 +35,7 @@ from compression.finetune import (
 )
 from compression.pipeline import StoreTeller
 from compression.planner import Planner
+from compression.rounds import NOT_BETTER, Compressed, Rounds
 from compression.surgery import apply_plan
 from compression.telling import silent
 from compression.trainer import TRAINERS, FineTuneTrainer
@@ -50,6 +52,35 @@ RESULTS = f"""{COLUMNS}
 2,20,2.25,0.2,0.3,0.4,0.25,0.0005
 3,28,2,0.3,0.4,0.5,0.3,0.0001
 """
+
+
+def test_the_best_epoch_is_that_of_the_kept_file() -> None:
+    training = Training(best=Path("weights/best-2.pt"), curve=read_curve(io.StringIO(RESULTS)))
+    assert training.best_row.map50_95 == 0.25
+
+
+@pytest.mark.parametrize(("before", "kept"), [(0.24, "best-2.pt"), (0.26, "cut-1.pt")])
+def test_the_kept_epoch_is_compared_and_not_the_highest(
+    before: float, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fitness of masks counts their boxes too, so that the third epoch, with the best masks, need not be the kept one.
+    training = Training(best=tmp_path / "best-2.pt", curve=read_curve(io.StringIO(RESULTS)))
+    monkeypatch.setattr("compression.rounds.fine_tune", lambda *_, **__: training)
+    unused: Any = None
+    rounds = Rounds(
+        original=unused,
+        teacher=unused,
+        dataset=unused,
+        spec=spec(epochs=3),
+        folder=tmp_path,
+        tell=silent,
+        stage=lambda _: nullcontext(),
+    )
+    start = Metrics(map50=0.5, map50_95=before, precision=None, recall=None)
+    cut = Compressed(checkpoint=tmp_path / "cut-1.pt", pruned=start, recovered=None, curve=(), warnings=())
+    trained = rounds._fine_tune(1, cut, 0)
+    assert trained.checkpoint.name == kept
+    assert trained.warnings == ((NOT_BETTER,) if kept == "cut-1.pt" else ())
 
 
 def test_standard_is_ultralytics_own() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from cache.record import EpochRow, Progress
+from cache.store import own_store
+from compression.cli import main
 from compression.jobs import local
 from compression.request import RunRequest
+from tests import factories
 
 
 def _request(level: int = 9) -> RunRequest:
@@ -145,3 +152,18 @@ def test_the_sensitivity_of_layers_is_asked_for_as_a_user_would_type_it_and_can_
     assert job.exit_code() is not None
     assert local.find_job(arguments) is None
     assert not job.log_file.exists()
+
+
+def test_progress_of_any_task_speaks_of_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    local.write_progress(Progress(stage="fine-tuning", epoch=1, epochs=2, map50=1.0, map50_95=0.5))
+    assert capsys.readouterr().err == "[trimboard] fine-tuning 1/2 epochs, accuracy 0.500\n"
+
+
+def test_epochs_of_a_run_are_told_by_its_task(capfd: pytest.CaptureFixture[str]) -> None:
+    asked = factories.spec(task="classify", head="nms")
+    queue = own_store().queue
+    queue.begin(asked, None, lanes="cpu", pid=os.getpid(), log_file="")
+    row = EpochRow(epoch=1, map50=1, map50_95=0.5, precision=None, recall=None, losses={}, lr=0.1, seconds=2)
+    queue.tell(asked.key, Progress(stage="fine-tuning", epoch=1, epochs=2, finished=row))
+    main(["runs", asked.key])
+    assert "epoch 1: top-1 0.500" in capfd.readouterr().out

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import torch
+import yaml
 from ultralytics.models.yolo.segment import SegmentationValidator
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.metrics import OKS_SIGMA
 
 from cache.comparison import COLUMNS, comparison, published_table
 from cache.record import RunRecord
 from compression.blocks import training_only
 from compression.calibration import load_calibration
+from compression.checkpoint import write_checkpoint
 from compression.classes import keep_classes
 from compression.cut import prune
 from compression.dataset import open_dataset
 from compression.deploy import deploy
 from compression.detections import detect
-from compression.detector import kpt_shape_of, open_detector, read_checkpoint
+from compression.detector import (
+    kpt_shape_of,
+    needs_training,
+    open_detector,
+    read_checkpoint,
+    same_classes,
+    with_classes,
+)
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
 from compression.evaluation import evaluate
 from compression.evidence import moments
 from compression.models import TaskName
-from compression.pipeline import Outcome, compress
+from compression.pipeline import Outcome, compress, open_request
+from compression.planner import Planner
+from compression.request import RunRequest
 from compression.spec import RunSpec, Target
 from compression.surgery import raw_outputs
 from compression.tasks import TASKS, accuracy_names
+from compression.wishes import parse_wishes
 from tests.compression.task_data import CLASSES, KPT_SHAPE, SPLITS, architecture, draw
 
 # The smallest models are too small for both costs of a level.
@@ -131,6 +147,42 @@ def test_two_classes_are_all_among_the_first_five(runs: dict[TaskName, Outcome])
 def test_key_points_are_as_many_as_the_data_have(runs: dict[TaskName, Outcome]) -> None:
     module, _ = read_checkpoint(checkpoint_of(runs["pose"]))
     assert kpt_shape_of(module) == KPT_SHAPE
+
+
+def test_wishes_are_checked_on_a_model_of_the_data_sets_key_points(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = open_detector(str(here / "tiny-pose.yaml"), nc=len(CLASSES), kpt_shape=(5, 3))
+    write_checkpoint(other.module, tmp_path / "other.pt", {})
+    planned: list[DetectionModel] = []
+
+    def planner(model: DetectionModel, imgsz: int, *, align: int) -> Planner:
+        planned.append(model)
+        return Planner(model, imgsz, align=align)
+
+    monkeypatch.setattr("compression.pipeline.Planner", planner)
+    wishes = parse_wishes([], ["model.1=16"])
+    open_request(
+        RunRequest(
+            model=str(tmp_path / "other.pt"),
+            data=data_of(here, "pose"),
+            level=None,
+            target=None,
+            layers=wishes,
+            imgsz=64,
+            device="cpu",
+        )
+    )
+    assert [kpt_shape_of(model) for model in planned] == [KPT_SHAPE]
+
+
+def test_key_points_of_people_have_the_loss_that_ultralytics_has_for_them(here: Path) -> None:
+    detector = open_detector(str(here / "tiny-pose.yaml"), nc=1, kpt_shape=(5, 3))
+    people = with_classes(detector, {0: "person"}, (17, 3))
+    for module in (people, open_detector(str(here / "tiny-pose.yaml"), kpt_shape=(17, 3)).module):
+        module.args = SimpleNamespace(**module.args)
+        sigmas = module.init_criterion().one2many.keypoint_loss.sigmas
+        assert sigmas.tolist() == pytest.approx(OKS_SIGMA.tolist())
 
 
 def test_keys_of_detectors_are_as_before_there_were_tasks(runs: dict[TaskName, Outcome]) -> None:
@@ -299,11 +351,63 @@ def test_classes_of_a_classifier_are_chosen_by_folders(here: Path) -> None:
         compress(str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, classes="wide", epochs=1)
 
 
+def test_a_classifier_that_others_made_is_measured_at_its_own_size(tmp_path: Path, here: Path) -> None:
+    opened = open_detector(str(here / "tiny-classify.yaml"), nc=2)
+    assert opened.usual_imgsz == 224
+    assert open_detector(str(here / "tiny-detect.yaml")).usual_imgsz == 640
+    for train_args, usual in (({}, 224), ({"imgsz": 96}, 96)):
+        torch.save({"model": opened.module, "train_args": train_args}, tmp_path / "best.pt")
+        assert open_detector(str(tmp_path / "best.pt")).usual_imgsz == usual
+    write_checkpoint(opened.module, tmp_path / "ours.pt", {"imgsz": 64})
+    assert open_detector(str(tmp_path / "ours.pt")).usual_imgsz == 64
+
+
+@pytest.mark.parametrize("names", [{0: "wide", 1: "tall"}, {0: "tall", 1: "round"}])
+def test_a_classifier_of_other_names_is_of_other_classes(names: dict[int, str], tmp_path: Path, here: Path) -> None:
+    module = open_detector(str(here / "tiny-classify.yaml"), nc=2).module
+    module.names = names
+    write_checkpoint(module, tmp_path / "others.pt", {})
+    detector, dataset = open_detector(str(tmp_path / "others.pt")), open_dataset(data_of(here, "classify"), "classify")
+    assert not needs_training(detector, 2, None, names)
+    assert needs_training(detector, 2, None, dataset.names)
+    assert with_classes(detector, dataset.names).names == dataset.names
+    with pytest.raises(ModelError, match=r"'others.pt' has '(wide|round)' as class [01] and .*; evaluate it on the"):
+        evaluate(tmp_path / "others.pt", dataset, imgsz=64, batch=4, device="cpu", head="nms")
+
+
+def test_codes_of_imagenet_are_known_by_their_names(here: Path) -> None:
+    module = open_detector(str(here / "tiny-classify.yaml"), nc=2).module
+    module.names = {0: "tench", 1: "goldfish"}
+    assert same_classes(module, {0: "n01440764", 1: "n01443537"})
+    assert not same_classes(module, {0: "n01443537", 1: "n01440764"})
+
+
 def test_mirrored_key_points(tmp_path: Path) -> None:
     file = draw(tmp_path / "drawn", "pose")
     file.write_text(file.read_text().replace("- 2\n", "- 1\n"))
     with pytest.raises(DatasetError, match=r"`flip_idx` is \[0, 1, 1\], but must list the 3 key points, 0 to 2"):
         open_dataset(str(file), "pose")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("kpt_shape", [17, 4], "`kpt_shape` is [17, 4], but must be the number of key points, from 1 up, and 2 values"),
+        ("kpt_shape", [17, 1], "`kpt_shape` is [17, 1], but must be the number"),
+        ("kpt_shape", [-1, 3], "`kpt_shape` is [-1, 3], but must be the number"),
+        ("kpt_shape", [0, 3], "`kpt_shape` is [0, 3], but must be the number"),
+        ("kpt_oks_sigmas", [0.1, 0.1], "`kpt_oks_sigmas` is [0.1, 0.1], but must list a number above 0 for each of"),
+        ("kpt_oks_sigmas", [0.1, 0, 0.1], "`kpt_oks_sigmas` is [0.1, 0, 0.1], but must list a number above 0"),
+        ("kpt_oks_sigmas", "half", "`kpt_oks_sigmas` is 'half', but must list a number above 0"),
+    ],
+)
+def test_key_points_that_cannot_be(key: str, value: Any, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    content = {"train": "x", "val": "x", "names": ["one"], "kpt_shape": list(KPT_SHAPE), key: value}
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(DatasetError, match=re.escape(says)) as caught:
+        open_dataset(str(file), "pose")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_classifier_is_not_distilled(here: Path) -> None:
@@ -313,6 +417,20 @@ def test_a_classifier_is_not_distilled(here: Path) -> None:
         compress(
             str(here / "tiny-classify.yaml"), data_of(here, "classify"), level=1, recipe="distill", epochs=1, imgsz=64
         )
+
+
+def test_what_decides_accuracies_of_poses_is_in_their_fingerprint_alone(tmp_path: Path) -> None:
+    file = draw(tmp_path / "drawn", "pose")
+    content = yaml.safe_load(file.read_text())
+    poses, boxes = set(), set()
+    for changes in ({"flip_idx": None}, {}, {"flip_idx": [1, 0, 2]}, {"kpt_oks_sigmas": [0.1, 0.1, 0.2]}):
+        file.write_text(yaml.safe_dump({**content, **changes}))
+        poses.add(open_dataset(str(file), "pose").fingerprint)
+        boxes.add(open_dataset(str(file)).fingerprint)
+    assert len(poses) == 4
+    # Where nothing is set it is what it was.
+    assert len(boxes) == 1
+    assert boxes < poses
 
 
 def test_lines_of_key_points(tmp_path: Path) -> None:
