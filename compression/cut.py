@@ -274,8 +274,9 @@ def _method_for(detector: Detector, data: str | None, asked: CutMethod | None) -
     if asked is None:
         return WITHOUT_IMAGES, None
     raise SpecError(
-        f"{detector.label!r} was not trained on the {len(names)} classes of {data!r}, so criterion {method.criterion!r} "
-        f"cannot rank its channels there; choose --criterion l2 --allocation uniform --recovery none."
+        f"{detector.label!r} was not trained on the {len(names)} classes of {data!r}, so criterion "
+        f"{method.criterion!r} cannot rank its channels there; choose --criterion l2 --allocation uniform --recovery "
+        f"none."
     )
 
 

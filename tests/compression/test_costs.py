@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from cache.record import Costs
 from compression import blocks
 from compression.blocks import register_block, training_only
 from compression.costs import CostModel
+from compression.detector import open_detector
 from compression.models import known_models
 from compression.planner import Planner, PruningPlan
+from compression.spec import Target
 from compression.surgery import apply_plan
 from tests.compression.models import DEEP, FAMILIES, LEVEL_5, original, plan, planner, pruned
+from tests.compression.task_data import architecture
 
 families = pytest.mark.parametrize("name", FAMILIES)
 sizes = pytest.mark.parametrize("imgsz", [64, 160])
@@ -103,10 +107,10 @@ class Gate(nn.Module):
 
 @pytest.mark.parametrize("called", [True, False])
 def test_linear_layers_that_are_not_followed_cost_what_is_counted(
-    called: bool, monkeypatch: pytest.MonkeyPatch
+    called: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("compression.blocks._REGISTRY", dict(blocks._REGISTRY))
-    model = copy.deepcopy(original("yolo26n"))
+    model = open_detector(str(architecture(tmp_path, "detect"))).module
     gate = Gate() if called else nn.Identity()
     if not called:
         gate.linear = nn.Linear(7, 5)
@@ -115,7 +119,7 @@ def test_linear_layers_that_are_not_followed_cost_what_is_counted(
     model.model[1].i, model.model[1].f, model.model[1].type = 1, -1, "Gated"
     ours = Planner(model, 64)
     check(ours.costs.costs(ours.costs.widths), model, 64)
-    rows = {row.name: row.params_before for row in ours.plan(LEVEL_5).layers}
+    rows = {row.name: row.params_before for row in ours.plan(Target(gflops_kept=0.7, params_kept=None)).layers}
     assert rows["model.1.1.linear"] == 40
 
 
