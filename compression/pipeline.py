@@ -202,7 +202,7 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     if wishes:
         # Before it waits in a queue: a layer may be mistyped.
         whole_model = detector.module
-        if needs_training(detector, dataset.nc, dataset.kpt_shape):
+        if needs_training(detector, dataset.nc, dataset.kpt_shape, dataset.names):
             whole_model = with_classes(detector, dataset.names, dataset.kpt_shape)
         Planner(whole_model, request.imgsz, align=request.method.align).layer_groups.pins(wishes)
     return Question(request=request, spec=_spec(request, dataset, detector, kept), dataset=dataset, detector=detector)
@@ -302,7 +302,7 @@ class _Run:
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered(), plain_errors(self.dataset, run_folder(self.asked.key)):
-            if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape):
+            if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape, self.dataset.names):
                 detector = self._train_original(detector)
             record = self._measure_original(detector)
             if self.asked.level != ORIGINAL:
@@ -311,7 +311,7 @@ class _Run:
 
     def find(self, detector: Detector) -> RunRecord | None:
         """The stored result."""
-        if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape):
+        if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape, self.dataset.names):
             checkpoint = self._trained_checkpoint()
             if checkpoint is None:
                 return None

@@ -57,12 +57,12 @@ def _saved(page: Page, button: Locator) -> tuple[str, bytes]:
     return download.suggested_filename, Path(download.path()).read_bytes()
 
 
-def _check_images(page: Page, buttons: Locator, name: str) -> None:
+def _check_images(page: Page, buttons: Locator, name: str, width: int) -> None:
     """Both formats of one plot, readable on white although the page is dark."""
     file, content = _saved(page, buttons.get_by_text("PNG", exact=True))
     image = Image.open(io.BytesIO(content)).convert("RGB")
     assert file == f"{name}.png"
-    assert (image.width, image.getpixel((2, 2))) == (1800, WHITE)
+    assert (image.width, image.getpixel((2, 2))) == (width, WHITE)
     file, content = _saved(page, buttons.get_by_text("SVG", exact=True))
     text = content.decode()
     assert (file, text[:4]) == (f"{name}.svg", "<svg")
@@ -85,7 +85,7 @@ def test_the_report_opens_from_the_disk_without_a_network(report: Path, browser:
     expect(page.locator("#plot-accuracy-gflops .scatterlayer .point")).not_to_have_count(0)
     page.locator("#plot-accuracy-gflops .scatterlayer .point").first.hover(force=True)
     expect(page.locator("#plot-accuracy-gflops .hoverlayer .hovertext")).to_contain_text("mAP50-95")
-    _check_images(page, page.locator("[data-plot=accuracy-gflops]"), "trimboard-yolo26n-shapes-accuracy-gflops")
+    _check_images(page, page.locator("[data-plot=accuracy-gflops]"), "trimboard-yolo26n-shapes-accuracy-gflops", 1800)
 
     # It follows the theme, and fits a phone.
     tick = page.locator("#plot-accuracy-gflops .xtick text").first
@@ -120,5 +120,5 @@ def test_any_plot_of_the_dashboard_is_saved_as_an_image(server: str, browser: Br
     # By the keyboard, the buttons show themselves.
     chart.get_by_role("button", name="Save this plot as PNG").focus()
     expect(chart.locator(".trimboard-save")).to_have_css("opacity", "1")
-    _check_images(page, chart.locator(".trimboard-save"), "trimboard-tradeoff")
+    _check_images(page, chart.locator(".trimboard-save"), "trimboard-tradeoff", 2800)
     context.close()
