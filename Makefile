@@ -8,6 +8,9 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
 	then echo $$python; break; fi; done)
 
+# Processes that test at once. On two cores a third one works while others wait for a browser, a server or a cluster.
+TESTERS ?= 3
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: run test lint
@@ -16,7 +19,7 @@ run: $(VENV)/.installed
 	$(IN_VENV) -m streamlit run app.py
 
 test: $(VENV)/.installed-dev
-	$(IN_VENV) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(IN_VENV) -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(IN_VENV) -m ruff check
