@@ -72,7 +72,7 @@ def _draw_level(view: View) -> None:
     """Everything that follows the slider."""
     show_recommendation(view)
     with st.container(key="controls"):
-        level = st.slider("Compression level", LEVELS[0], LEVELS[-1], LEVELS[2], key="level", bind="query-params")
+        level = _choose_level()
         st.caption(_aim(level))
     outcome = outcome_of(level, view.series, view.plans.get(level))
     _draw_cards(outcome)
@@ -96,6 +96,21 @@ def _draw_level(view: View) -> None:
         if again.open:
             with again:
                 launch_form(level, view.options)
+
+
+def _choose_level() -> int:
+    """The slider, whose value the address always tells.
+
+    Streamlit's own binding would leave out the level that the slider begins at where nothing is recommended, and a link
+    to it would open on the recommended one.
+    """
+    asked = st.query_params.get("level")
+    if "level" not in st.session_state and asked in map(str, LEVELS):
+        st.session_state["level"] = int(asked)
+    st.session_state.setdefault("level", LEVELS[2])
+    level = st.slider("Compression level", LEVELS[0], LEVELS[-1], key="level")
+    st.query_params["level"] = str(level)
+    return level
 
 
 def _aim(level: int) -> str:

@@ -32,7 +32,7 @@ def test_a_layer_is_cut_by_the_slider_and_the_link_shows_the_same(own_home: Path
         page.wait_for_selector(SETTLED)
         layer.click()
         layer.fill(LAYER)
-        page.get_by_role("option").first.click()
+        page.get_by_role("option", name=LAYER, exact=True).click()
         slider = page.get_by_role("slider").last
         expect(slider).to_have_attribute("aria-valuetext", "112")
         before = _params(page)

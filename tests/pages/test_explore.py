@@ -98,6 +98,9 @@ def test_the_page_opens_on_an_answer_and_the_slider_follows_the_budget() -> None
     # 85% of 1.52 are 1.29, which level 4 keeps to.
     assert (page.header[0].value, page.slider(key="level").value) == ("Take level 4", 4)
     assert _open(level="2", limit="4.0").slider(key="level").value == 2
+    # Also the level in the middle is kept, where another one is recommended.
+    page = _open(level="3")
+    assert (page.slider(key="level").value, page.query_params["level"]) == (3, "3")
 
 
 def test_a_cut_that_is_not_on_the_slider_is_recommended_with_its_figures() -> None:
