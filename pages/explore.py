@@ -104,7 +104,7 @@ def _choose_level() -> int:
     Streamlit's own binding would leave out the level that the slider begins at where nothing is recommended, and a link
     to it would open on the recommended one.
     """
-    asked = st.query_params.get("level")
+    asked = st.query_params.get("level", "")
     if "level" not in st.session_state and asked in map(str, LEVELS):
         st.session_state["level"] = int(asked)
     st.session_state.setdefault("level", LEVELS[2])

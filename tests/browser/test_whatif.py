@@ -26,7 +26,7 @@ def test_a_layer_is_cut_by_the_slider_and_the_link_shows_the_same(own_home: Path
     plan_all("yolo26n.yaml", {3: target_of(3)}, imgsz=320, data="shapes")
     with serving(own_home) as address:
         page.goto(f"{address}/explore?whatif=true&level=3")
-        layer = page.get_by_role("combobox", name="Layer", exact=False).last
+        layer = page.locator(".st-key-whatif-layer").get_by_role("combobox")
         expect(layer).to_be_visible()
         expect(page.get_by_text("Take it with you")).to_be_visible()
         page.wait_for_selector(SETTLED)
