@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from cache.artifacts import file_sha256
 from cache.record import Artifact, RecordError, RunRecord, parse_record
-from cache.store import Merged, Store, handed_on
+from cache.store import Merged, Store
 from cache.strict import misfit
 from cache.summary import head_of, summary_line
 from compression.errors import TrimboardError
@@ -99,7 +99,7 @@ def _write(archive: zipfile.ZipFile, store: Store, keys: list[str], *, checkpoin
     listed: dict[str, dict[str, Any]] = {}
     done = []
     for record in filter(None, map(store.find, keys)):
-        given = handed_on(record)
+        given = record.without_places()
         text = json.dumps(given.to_dict()).encode()
         name = f"records/{record.key}.json"
         archive.writestr(name, text, zipfile.ZIP_DEFLATED)

@@ -15,6 +15,11 @@ LEAST_POINTS = 0.05
 Outcome = Literal["better", "worse", "undecided"]
 
 
+def signed(points: float) -> str:
+    """Points as they stand within a sentence: "+1.2", "-0.4"; what rounds to nothing has no sign."""
+    return f"{points:+.1f}" if round(points, 1) else "0.0"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Axis:
     """A cost that models are compared at.

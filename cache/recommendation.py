@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
+from cache.judgement import signed
 from cache.latency import LatencyRecord
-from cache.record import CHECKPOINT, Costs, RunRecord
+from cache.record import Costs, RunRecord
 from cache.rivals import Rivals, accuracies_of, by_cut
 from cache.series import Series, capitalized, cut_named
 from cache.spread import Spread
@@ -132,8 +133,7 @@ def _option_of(
 
 
 def _costs(costs: Costs, record: RunRecord | None, time: float | None) -> dict[CostName, float]:
-    files = record.artifacts if record else ()
-    size = next((one.size_bytes / 1e6 for one in files if one.name == CHECKPOINT), None)
+    size = record.checkpoint_mb if record else None
     params = costs.params / 1e6 if costs.params is not None else None
     known: dict[CostName, float | None] = {"gflops": costs.gflops, "params": params, "size": size, "time": time}
     return {name: value for name, value in known.items() if value is not None}
@@ -178,7 +178,7 @@ def _within_loss(options: Sequence[Option], budget: Budget, spread: Spread | Non
     chosen = min(fitting, key=lambda option: option.costs["gflops"])
     text = (
         f"the smallest that loses {limit} of {accuracy}: {chosen.accuracy:.3f} against {original.accuracy:.3f} of "
-        f"{original.name} ({_signed(-_loss(chosen, original))} points), with {_saved(chosen, original)}."
+        f"{original.name} ({signed(-_loss(chosen, original))} points), with {_saved(chosen, original)}."
     )
     said = [_interval_of_loss(chosen, original, budget, spread), _sure(chosen, cuts, spread)]
     return Advice(option=chosen, lead=f"Take {chosen.name}", text=text, sureness=" ".join(filter(None, said)))
@@ -202,7 +202,7 @@ def _within_cost(options: Sequence[Option], budget: Budget, spread: Spread | Non
     text = f"the most accurate that needs at most {limit}: {accuracy} {chosen.accuracy:.3f} at {cost}"
     original = next((option for option in options if option.level == ORIGINAL), None)
     if original is not None and original is not chosen:
-        text += f", {_signed(-_loss(chosen, original))} points against the {original.accuracy:.3f} of {original.name}"
+        text += f", {signed(-_loss(chosen, original))} points against the {original.accuracy:.3f} of {original.name}"
     lead = _uncut(chosen) if chosen.level == ORIGINAL else f"Take {chosen.name}"
     return Advice(option=chosen, lead=lead, text=f"{text}.", sureness=_sure(chosen, fitting, spread))
 
@@ -232,7 +232,7 @@ def _interval_of_loss(option: Option, original: Option, budget: Budget, spread: 
         return ""
     half = 100 * spread.half_width(1 / len(option.accuracies) + 1 / len(original.accuracies))
     loss = _loss(option, original)
-    said = f"95% interval of the difference: {_signed(-loss - half)} to {_signed(-loss + half)} points"
+    said = f"95% interval of the difference: {signed(-loss - half)} to {signed(-loss + half)} points"
     return f"{said}, so it may lose more." if loss + half > budget.limit else f"{said}."
 
 
@@ -279,10 +279,6 @@ def _shown(cost: float, name: CostName) -> float:
 
 def _points(points: float) -> str:
     return f"{points:.1f} point{'s' * (f'{points:.1f}' != '1.0')}"
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.1f}" if round(points, 1) else "0.0"
 
 
 def _listed(words: Iterable[str]) -> str:

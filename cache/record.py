@@ -223,7 +223,17 @@ class RunRecord:
     @property
     def checkpoint_sha256(self) -> str | None:
         """Hash of the model that the result left; None where it left none."""
-        return next((artifact.sha256 for artifact in self.artifacts if artifact.name == CHECKPOINT), None)
+        return self.checkpoint.sha256 if self.checkpoint else None
+
+    @property
+    def checkpoint_mb(self) -> float | None:
+        """Size of the same, megabytes of 1e6 bytes."""
+        return self.checkpoint.size_bytes / 1e6 if self.checkpoint else None
+
+    @property
+    def checkpoint(self) -> Artifact | None:
+        """The model among the files that the result left; None where it left none."""
+        return next((artifact for artifact in self.artifacts if artifact.name == CHECKPOINT), None)
 
     def without_places(self) -> RunRecord:
         """The same result without paths of this machine, to be handed on."""

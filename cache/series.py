@@ -130,7 +130,7 @@ def cut_in_words(spec: RunSpec) -> str:
 
 def capitalized(text: str) -> str:
     """With a first letter as at the beginning of a sentence; the others stay."""
-    return text[0].upper() + text[1:]
+    return text[:1].upper() + text[1:]
 
 
 def cut_named(words: str) -> str:

@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from dataclasses import replace as replace_fields
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -114,7 +113,7 @@ def plan_key(
         level: 0 to 5.
         kpt_shape: key points that the data set asks for; None for the model's own. Keys without any are as before.
     """
-    decisive: dict[str, Any] = {
+    decisive = {
         "version": PLAN_VERSION,
         "model": None if weights_sha256 else model_label(model),
         "weights_sha256": weights_sha256,
@@ -122,23 +121,25 @@ def plan_key(
         "imgsz": imgsz,
         "level": level,
     }
-    if kpt_shape is not None:
-        decisive["kpt_shape"] = kpt_shape
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return _planned_key(decisive, kpt_shape)
 
 
 def sheet_key(
     model: str, weights_sha256: str | None, nc: int, imgsz: int, kpt_shape: tuple[int, int] | None = None
 ) -> str:
     """Sha256 of everything that decides a cost sheet; the same as of `plan_key`, but for the level."""
-    decisive: dict[str, Any] = {
+    decisive = {
         "sheet of": None if weights_sha256 else model_label(model),
         "weights_sha256": weights_sha256,
         "nc": nc,
         "imgsz": imgsz,
     }
+    return _planned_key(decisive, kpt_shape)
+
+
+def _planned_key(decisive: dict[str, Any], kpt_shape: tuple[int, int] | None) -> str:
     if kpt_shape is not None:
-        decisive["kpt_shape"] = kpt_shape
+        decisive = {**decisive, "kpt_shape": kpt_shape}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -578,11 +579,6 @@ def _store_in(folder: Path, address: str | None, place: str | None) -> Store:
     return Store()
 
 
-def handed_on(record: RunRecord) -> RunRecord:
-    """A result without paths of this machine, for others."""
-    return replace_fields(record, spec=record.spec.without_places() if record.spec else None)
-
-
 def _write(connection: Connection, record: RunRecord) -> None:
     """Put a result in place of an earlier one of the same key."""
     line = summary_line(record)
@@ -604,7 +600,7 @@ def _write(connection: Connection, record: RunRecord) -> None:
 def _compared(known: RunRecord | None, coming: RunRecord, replace: bool) -> Merged:
     if known is None:
         return "added"
-    if handed_on(known) == handed_on(coming):
+    if known.without_places() == coming.without_places():
         return "same"
     return "replaced" if replace else "conflict"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cache.further_runs import sibling_request, with_another_seed
-from cache.judgement import Candidate, Judgement, judge
+from cache.judgement import Candidate, Judgement, judge, signed
 from cache.record import Costs, RunRecord
 from cache.rivals import (
     DEPLOYED,
@@ -219,10 +219,6 @@ def _accuracy_of(candidate: Candidate) -> str:
     return f"{candidate.accuracy:.3f}" + (f" (mean of {n_seeds} seeds)" if n_seeds > 1 else "")
 
 
-def _signed(points: float) -> str:
-    return f"{rounded(points, 1):+.1f}" if round(points, 1) else "0.0"
-
-
 def _sureness(found: Judgement, rivals: Rivals, series: Series) -> str:
     if found.interval and found.spread:
         said = [_interval(*found.interval, found.spread)]
@@ -247,7 +243,7 @@ def _flattery(level: Candidate, rivals: Rivals, series: Series) -> list[str]:
 
 def _interval(low: float, high: float, spread: Spread) -> str:
     return (
-        f"95% interval of the difference: {_signed(low)} to {_signed(high)} points (spread among seeds, pooled over "
+        f"95% interval of the difference: {signed(low)} to {signed(high)} points (spread among seeds, pooled over "
         f"all that was repeated here; {spread.degrees} degree{'s' * (spread.degrees != 1)} of freedom)."
     )
 
@@ -285,7 +281,7 @@ def _only_pruning(level: Candidate, rivals: Rivals, series: Series) -> tuple[str
     name = TASKS[series.any_record.task].main
     text += (
         f" {capitalized(level.name)} has {name} {_accuracy_of(level)} at {axis.form.format(level.costs[axis])}, "
-        f"the unpruned {original.name}{tuned} {_accuracy_of(original)}: {_signed(points)} points."
+        f"the unpruned {original.name}{tuned} {_accuracy_of(original)}: {signed(points)} points."
     )
     said = _ONE_SEED
     if rivals.spread is not None:

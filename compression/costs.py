@@ -86,15 +86,18 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
     return sorted([*layers, *_own_parameters(modules, unknown)], key=lambda layer: place[layer.name])
 
 
+def _traced(trace: Trace) -> set[str]:
+    return {member.layer for group in trace.groups for member in group.members}
+
+
 def _untraced(modules: Mapping[str, nn.Module], trace: Trace) -> dict[str, nn.Linear]:
     """Linear layers whose channels the trace does not follow, as a block of one's own may have; a RealNVP is one."""
-    traced = {member.layer for group in trace.groups for member in group.members}
+    known = {*_traced(trace), *(block.name for block in trace.unknown)}
     flows = tuple(f"{name}." for name, module in modules.items() if isinstance(module, RealNVP))
     return {
         name: module
         for name, module in modules.items()
-        if isinstance(module, nn.Linear) and name not in {*traced, *(block.name for block in trace.unknown)}
-        if not name.startswith(flows)
+        if isinstance(module, nn.Linear) and name not in known and not name.startswith(flows)
     }
 
 
@@ -103,7 +106,7 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: i
     reasons = _reasons(trace)
     for_loss = training_only(trace.twin)
     undeployed = (*_undeployed_prefixes(modules), *for_loss)
-    traced = {member.layer for group in trace.groups for member in group.members}
+    traced = _traced(trace)
     for name, module in modules.items():
         if not isinstance(module, Weighted) or any(name == block.name for block in trace.unknown):
             continue

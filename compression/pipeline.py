@@ -495,8 +495,8 @@ class _Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if record.curve or spec.level != ORIGINAL or spec.classes:
-            handed_on = replace(record, spec=spec.without_places())
-            write_checkpoint(module, checkpoint, checkpoint_info(detector.label, handed_on.to_dict()))
+            info = checkpoint_info(detector.label, record.without_places().to_dict())
+            write_checkpoint(module, checkpoint, info)
         artifact = Artifact(
             name=CHECKPOINT,
             file=checkpoint.name,

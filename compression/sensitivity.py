@@ -27,7 +27,7 @@ from compression.detector import read_checkpoint
 from compression.environment import check_device, describe_environment
 from compression.errors import ModelError, SpecError
 from compression.evaluation import check_fits, validate
-from compression.latency import Timed
+from compression.latency import Timed, opened
 from compression.loaded_images import LoadedImages, load_validation_images
 from compression.planner import Planner
 from compression.spec import DEFAULT_ALIGN, DEFAULT_BATCH, CriterionName, HeadName
@@ -236,8 +236,6 @@ def subject_for(model: str) -> Timed:
         ModelError: there is no such model, it has random weights, or it cannot be opened.
         SpecError: several results have a key that begins so.
     """
-    from compression.latency import opened
-
     if model.lower().endswith((".yaml", ".yml")):
         raise ModelError(f"{model!r} has random weights, whose accuracy tells nothing; give the path of a .pt.")
     return opened(model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from compression.layer_groups import LayerGroups
 from compression.request import RunRequest
 from compression.wishes import Wish, settled
 from pages.parts import formats
+from pages.parts.heatmap import full_ten
 
 # So many coupled layers are named; the rest is counted.
 NAMED = 3
@@ -199,7 +199,7 @@ class Strip:
     @property
     def ceiling_pct(self) -> float:
         """The end of the colour scale: the deepest cut, rounded up to a full ten percent."""
-        return max(10.0, 10.0 * math.ceil(max(map(max, self.removed_pct)) / 10))
+        return full_ten(max(map(max, self.removed_pct)))
 
 
 def strip(plans: dict[str, Sequence[LayerRow]], wished: Iterable[ChangedLayer]) -> Strip:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cache.series import capitalized
 from compression.detection_changes import KINDS, SAME_OBJECT_IOU, Change, ChangeKind, Comparison
 from compression.detections import Box, Detection
 from pages.parts.runs import plain
@@ -61,9 +62,9 @@ def summary(comparison: Comparison, before: str, after: str) -> str:
     lost, gained = comparison.of_kind("lost"), comparison.of_kind("gained")
     if seen_before:
         kept = comparison.of_kind("moved", "kept")
-        parts = [f"{_start(after)} finds {len(kept)} of the {_objects(len(seen_before))} that {before} finds"]
+        parts = [f"{capitalized(after)} finds {len(kept)} of the {_objects(len(seen_before))} that {before} finds"]
     else:
-        parts = [f"{_start(before)} finds nothing"]
+        parts = [f"{capitalized(before)} finds nothing"]
     parts += [f"lost: {_named(lost)}", f"gained: {_named(gained)}"]
     renamed = comparison.of_kind("reclassified")
     if renamed:
@@ -148,10 +149,6 @@ def kinds_drawn(*sides: Sequence[DrawnBox]) -> list[BoxKind]:
     drawn = {box.kind for boxes in sides for box in boxes}
     order: tuple[BoxKind, ...] = (*KINDS, "lost place", "gained place", "label")
     return [kind for kind in order if kind in drawn]
-
-
-def _start(noun: str) -> str:
-    return noun[0].upper() + noun[1:]
 
 
 def _objects(number: int, what: str = "") -> str:

@@ -78,7 +78,7 @@ class Heatmap:
         """
         known = [value for row in self.values for value in row if value is not None]
         if self.shown == "channels":
-            return max(10.0, 10.0 * math.ceil(max(known, default=0.0) / 10))
+            return full_ten(max(known, default=0.0))
         return nice_ceiling(_quantile(known, COST_QUANTILE))
 
 
@@ -101,6 +101,11 @@ class Sensitivities:
     def ceiling(self) -> float:
         """The end of the colour scale, points; what costs more is drawn like it."""
         return nice_ceiling(_quantile([value for value in self.lost if value is not None], SENSITIVITY_QUANTILE))
+
+
+def full_ten(deepest_pct: float) -> float:
+    """The end of a scale of removed channels: the deepest cut, rounded up to a full ten percent."""
+    return max(10.0, 10.0 * math.ceil(deepest_pct / 10))
 
 
 def _quantile(values: Iterable[float], part: float) -> float:

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from cache.sensitivity import GroupSensitivity
 from pages.parts.heatmap import SHOWN_LABELS, Heatmap, Sensitivities
-from pages.parts.plots import ACCENT, ACCENT_RGB, FAINT, FAINTEST, NEUTRAL, PUBLISHED_RGB, layout
+from pages.parts.plots import ACCENT, ACCENT_RGB, FAINT, NEUTRAL, PUBLISHED_RGB, from_faint_to, layout
 
 # Pixels.
 LEFT, RIGHT, TOP, BOTTOM = 76, 8, 24, 48
@@ -93,7 +93,7 @@ def _add_cells(figure: go.Figure, data: Heatmap) -> None:
         zmin=0,
         zmax=data.ceiling_pct,
         # From nearly the page's own background to the accent, so that it reads in both themes.
-        colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
+        colorscale=from_faint_to(ACCENT_RGB),
         # Drawn by `legend`, where it takes nothing from the plot.
         showscale=False,
     )
@@ -123,7 +123,7 @@ def _add_strip(figure: go.Figure, strip: Sensitivities) -> None:
         hoverinfo="skip",
         zmin=0,
         zmax=strip.ceiling,
-        colorscale=[[0, f"rgba({PUBLISHED_RGB},{FAINTEST})"], [1, f"rgba({PUBLISHED_RGB},1)"]],
+        colorscale=from_faint_to(PUBLISHED_RGB),
         showscale=False,
     )
 

@@ -330,6 +330,15 @@ def _curves(lines: dict[str, list[float]], curve: Sequence[EpochRow]) -> go.Figu
     return figure
 
 
+def from_faint_to(rgb: str) -> list[list[float | str]]:
+    """A colour scale from nearly the page's own background to a colour, so that it reads in both themes.
+
+    Args:
+        rgb: red, green and blue, "59,125,221".
+    """
+    return [[0, f"rgba({rgb},{FAINTEST})"], [1, f"rgba({rgb},1)"]]
+
+
 def layout(height: int) -> go.Layout:
     """What all figures have in common.
 

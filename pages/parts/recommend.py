@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import streamlit as st
 
 from cache.recommendation import Advice, Budget, BudgetName, Option, advise, options_of
+from cache.series import capitalized
 from cache.timings import Setting
 from compression.levels import LEVELS, ORIGINAL
 from compression.tasks import TASKS
@@ -42,8 +43,9 @@ def show_recommendation(view: View) -> None:
     with st.container(border=True, key="answer"):
         answer, asked = st.columns([3, 2], gap="large", vertical_alignment="center")
         with asked:
-            budget, setting = _choose_budget(view)
-        options = _options(view, setting)
+            label, setting = _choose_kind(view)
+            options = _options(view, setting)
+            budget = _choose_limit(view, label, setting, options)
         advice = advise(options, budget, view.rivals.spread, TASKS[view.task].main)
         option = advice.option
         _begin_at(view, option)
@@ -73,8 +75,8 @@ def _options(view: View, setting: Setting | None) -> list[Option]:
     return options_of([view.series, *view.other_seeds], view.rivals, view.times[setting] if setting else None)
 
 
-def _choose_budget(view: View) -> tuple[Budget, Setting | None]:
-    """The budget, and where it is timed if it is one of time."""
+def _choose_kind(view: View) -> tuple[BudgetLabel, Setting | None]:
+    """What the budget is of, and where times are those of."""
     labels = [label for label in get_args(BudgetLabel) if _BUDGETS[label][0] != "time" or view.times]
     label: BudgetLabel | None = st.segmented_control(
         "My limit is on",
@@ -86,27 +88,31 @@ def _choose_budget(view: View) -> tuple[Budget, Setting | None]:
         help=_KIND_HELP,
         on_change=_follow_answer,
     )
-    name, unit, step = _BUDGETS[label or labels[0]]
-    setting = next(iter(view.times)) if view.times else None
-    if name == "time":
-        by_label = {one.label: one for one in view.times}
-        setting = by_label[st.selectbox("Timed on", list(by_label), key="budget-on", bind="query-params")]
-    usual = USUAL_LOSS if name == "loss" else _usual(name, _options(view, setting))
+    label = label or labels[0]
+    if _BUDGETS[label][0] != "time":
+        return label, next(iter(view.times), None)
+    by_label = {one.label: one for one in view.times}
+    return label, by_label[st.selectbox("Timed on", list(by_label), key="budget-on", bind="query-params")]
+
+
+def _choose_limit(view: View, label: BudgetLabel, setting: Setting | None, options: list[Option]) -> Budget:
+    name, unit, step = _BUDGETS[label]
+    is_loss = name == "loss"
     # Another cost is another field, so that its number is not taken for one of this.
-    key = "limit" if name == "loss" else f"limit-{name}"
-    if name != "loss":
+    key = "limit" if is_loss else f"limit-{name}"
+    if not is_loss:
         _forget_limit_of_another(key, view, setting if name == "time" else None)
     limit = st.number_input(
         f"At most, {unit.format(accuracy=TASKS[view.task].main)}",
         min_value=0.0,
-        value=usual,
+        value=USUAL_LOSS if is_loss else _usual(name, options),
         step=step,
         key=key,
         bind="query-params",
-        format="%.2f" if name != "loss" else "%.1f",
+        format="%.1f" if is_loss else "%.2f",
         on_change=_follow_answer,
     )
-    return Budget(name=name, limit=limit), setting
+    return Budget(name=name, limit=limit)
 
 
 def _forget_limit_of_another(key: str, view: View, setting: Setting | None) -> None:
@@ -150,7 +156,7 @@ def _pick(key: str) -> None:
 
 def _draw(advice: Advice, setting: Setting | None) -> None:
     st.header(plain(advice.lead), anchor=False)
-    st.markdown(plain(advice.text[0].upper() + advice.text[1:]))
+    st.markdown(plain(capitalized(advice.text)))
     notes = [advice.sureness, advice.missing]
     if advice.option is not None and advice.option.level == ORIGINAL:
         notes.append("Allow more, or measure further levels.")

@@ -11,7 +11,7 @@ import streamlit as st
 
 from cache.comparison import document, to_csv
 from cache.judged import beside_of, checkpoints_of, judged
-from cache.record import CHECKPOINT, RunRecord
+from cache.record import RunRecord
 from cache.store import Store
 from compression.errors import TrimboardError
 from pages.parts import formats
@@ -144,7 +144,7 @@ def _draw_command(record: RunRecord) -> None:
 
 
 def _draw_checkpoint(store: Store, record: RunRecord) -> None:
-    artifact = next((item for item in record.artifacts if item.name == CHECKPOINT), None)
+    artifact = record.checkpoint
     path = store.artifact_path(record, fetch=False)
     if artifact is None or path is None:
         st.caption("The checkpoint of this level is not on this machine.")

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from cache.record import CHECKPOINT, Costs, Metrics, RunRecord
+from cache.record import Costs, Metrics, RunRecord
 from cache.series import Series, method_label
 from cache.siblings import Neighbours, is_uncut
 from compression.levels import LEVELS, ORIGINAL
@@ -350,7 +350,7 @@ class _Axis:
     def of(self, record: RunRecord) -> float | None:
         """Cost of a result; None where it is not known."""
         if self.cost == "size":
-            return next((one.size_bytes / 1e6 for one in record.artifacts if one.name == CHECKPOINT), None)
+            return record.checkpoint_mb
         if self.cost != "time":
             return self.of_plan(record.costs)
         sha256 = record.checkpoint_sha256

@@ -121,8 +121,7 @@ def _text(customdata: Any) -> str:
 def _draw_picked(view: View) -> None:
     """What is known of a clicked point that has no place on the slider."""
     key = st.session_state.get(PICKED)
-    custom = [record for one in ([view.series] if view.series else []) for record in one.custom]
-    custom += [record for one in view.other_seeds for record in one.custom]
+    custom = (record for one in (view.series, *view.other_seeds) if one for record in one.custom)
     record = next((one for one in custom if one.key == key), None)
     if record is None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from pages.parts.changed_plan import Strip
-from pages.parts.plots import ACCENT_RGB, FAINTEST, HOVER, layout
+from pages.parts.plots import ACCENT_RGB, HOVER, from_faint_to, layout
 
 # More names than these would lie over each other.
 MOST_NAMES = 6
@@ -22,7 +22,7 @@ def draw_strip(data: Strip) -> go.Figure:
         ygap=3,
         zmin=0,
         zmax=data.ceiling_pct,
-        colorscale=[[0, f"rgba({ACCENT_RGB},{FAINTEST})"], [1, f"rgba({ACCENT_RGB},1)"]],
+        colorscale=from_faint_to(ACCENT_RGB),
         showscale=False,
     )
     shown = data.marked[:MOST_NAMES]

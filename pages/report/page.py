@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from cache.comparison import published_table
 from cache.record import RunRecord
+from cache.series import capitalized
 from cache.verdict import Verdict
 from compression.tasks import TASKS, head_in_words
 from pages.parts import formats
@@ -143,7 +144,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters["day"] = formats.day
-    found.filters["title_first"] = lambda text: text[:1].upper() + text[1:]
+    found.filters["title_first"] = capitalized
     found.filters["parts"] = _lead_and_figures
     # Texts of this program and of Plotly, in which nothing may be escaped.
     found.globals["plotly"] = lambda: Markup(get_plotlyjs())

@@ -16,7 +16,7 @@ from cache import exchange
 from cache.exchange import ExchangeError, export_results, import_results
 from cache.record import Artifact, RunRecord
 from cache.shipped import load_shipped
-from cache.store import Store, handed_on
+from cache.store import Store
 from tests.cache.samples import make_record, make_spec
 
 # Whoever unpickles it ends the process.
@@ -65,7 +65,7 @@ def _states(store: Store, file: Path, **options: bool) -> dict[str, tuple[str, i
 
 def test_results_and_checkpoints_reach_another_store(store: Store, home: Path, file: Path) -> None:
     assert _states(store, file) == {FIRST.key: ("added", 1), SECOND.key: ("added", 0)}
-    assert store.records() == [handed_on(FIRST), handed_on(SECOND)]
+    assert store.records() == [FIRST.without_places(), SECOND.without_places()]
     assert len(store.table()) == len(store.heads()) == 2
     checkpoint = store.artifact_path(FIRST)
     assert checkpoint == home / "runs" / FIRST.key / "compressed.pt"
@@ -109,7 +109,7 @@ def test_a_conflict_keeps_ones_own_unless_told_otherwise(store: Store, home: Pat
     assert store.find(FIRST.key) == own
     assert own_file.read_bytes() == own_content
     assert _states(store, file, replace=True) == {FIRST.key: ("replaced", 1), SECOND.key: ("same", 0)}
-    assert store.find(FIRST.key) == handed_on(FIRST)
+    assert store.find(FIRST.key) == FIRST.without_places()
     assert own_file.read_bytes() == CONTENT
 
 
@@ -118,7 +118,7 @@ def _artifact(content: bytes) -> Artifact:
 
 
 def test_a_shipped_result_is_no_new_one(home: Path, shipped: Path, file: Path) -> None:
-    (shipped / "level5.json").write_text(json.dumps(handed_on(FIRST).to_dict()))
+    (shipped / "level5.json").write_text(json.dumps(FIRST.without_places().to_dict()))
     load_shipped.cache_clear()
     store = Store(shipped=shipped)
     assert _states(store, file)[FIRST.key][0] == "same"
@@ -256,7 +256,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "cannot be read: A result has version 2; this program reads",
     ),
     "spec of another version": (
-        _with_record(spec={**handed_on(FIRST).to_dict()["spec"], "version": 9}),
+        _with_record(spec={**FIRST.without_places().to_dict()["spec"], "version": 9}),
         "This run was specified as version 9",
     ),
     "record no JSON": (_with_file(RECORD_NAME, b"{half"), "cannot be read: Stored data are not JSON"),
@@ -274,7 +274,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "no date": (_with_record(created="yesterday"), "cannot be read: Invalid isoformat string"),
     "other key": (_with_record(key="f" * 64), "is damaged: 'records/"),
     "other question": (
-        _with_record(spec=handed_on(SECOND).to_dict()["spec"]),
+        _with_record(spec=SECOND.without_places().to_dict()["spec"]),
         "which answers another question; nothing is taken.",
     ),
     "published": (_with_record(provenance="published", spec=None), "which answers another question"),
@@ -326,7 +326,7 @@ def test_a_flipped_byte_is_noticed_wherever_it_is(plain_store: Store, home: Path
             assert plain_store.own_keys() == before
         else:
             # A date or a mark of the zip, which nothing depends on.
-            assert plain_store.records() == [handed_on(FIRST), handed_on(SECOND)]
+            assert plain_store.records() == [FIRST.without_places(), SECOND.without_places()]
     assert n_refused > 0.5 * len(whole) / 37
 
 
