@@ -20,11 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.store import own_store
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector
+from compression.data.shapes import draw_dataset
 from compression.jobs.submit import submit
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
 from compression.request import RunRequest
-from compression.shapes import draw_dataset
 from compression.spec import WITHOUT_IMAGES
 from tests.ray_nodes import running_cluster
 

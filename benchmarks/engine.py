@@ -27,21 +27,21 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.store import Store
-from compression.blocks import training_only
-from compression.checkpoint import write_checkpoint
-from compression.cost_sheet import GIGA
-from compression.detector import open_detector, read_checkpoint
+from compression.data.shapes import draw_dataset
 from compression.environment import describe_environment
-from compression.finetune import add_teller
+from compression.graph.blocks import training_only
+from compression.graph.cost_sheet import GIGA
 from compression.levels import LEVELS, target_of
-from compression.models import CATALOG
+from compression.models.catalog import CATALOG
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector, read_checkpoint
 from compression.pipeline import StoreTeller
-from compression.planner import Planner
-from compression.shapes import draw_dataset
+from compression.pruning.planner import Planner
+from compression.pruning.surgery import apply_plan
 from compression.spec import DEFAULT_IMGSZ, RunSpec
-from compression.surgery import apply_plan
 from compression.telling import silent
-from compression.trainer import FineTuneTrainer
+from compression.training.finetune import add_teller
+from compression.training.trainer import FineTuneTrainer
 
 KIB = 1024
 # What is quoted of all levels; benchmarks/matrix.py goes through the others.

@@ -6,11 +6,11 @@
 
 Each prints a JSON list and nothing else. The first has one object for each backend and step that channels are removed
 in: the latency ratio of level 5 to the original with its interval, the ratio of the deployed GFLOPs, and the first over
-the second. `compression.alignment` holds what came out. The second is the same of level 5 in another precision, against
-the original in full precision; an int8 file is calibrated on a few drawn images, as its values change no time. The
-third has one object for each backend and latency: what was asked for, predicted, and measured when the cut was chosen;
-and what is measured of that cut once more, in turn with the original, over what was asked for. Use a machine that does
-nothing else.
+the second. `compression.pruning.alignment` holds what came out. The second is the same of level 5 in another precision,
+against the original in full precision; an int8 file is calibrated on a few drawn images, as its values change no time.
+The third has one object for each backend and latency: what was asked for, predicted, and measured when the cut was
+chosen; and what is measured of that cut once more, in turn with the original, over what was asked for. Use a machine
+that does nothing else.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from compression.alignment import alignment_for
-from compression.backends import Setting, why_not_here
-from compression.commands import backend_names, listed, stdout_for_results
-from compression.cut import prune
-from compression.dataset import Dataset, open_dataset
+from compression.cli.commands import backend_names, stdout_for_results
+from compression.data.dataset import Dataset, open_dataset
+from compression.data.shapes import draw_dataset
+from compression.deployment.backends import Setting, why_not_here
+from compression.deployment.latency import Timed, measure, opened
 from compression.jobs.local import write_progress
-from compression.latency import Timed, measure, opened
-from compression.latency_target import latency_target
 from compression.levels import LEVELS
-from compression.shapes import draw_dataset
+from compression.pruning.alignment import alignment_for
+from compression.pruning.cut import prune
+from compression.pruning.latency_target import latency_target
+from compression.request import listed
 from compression.spec import WITHOUT_IMAGES, BackendName, PrecisionName, Target
 
 LEVEL = LEVELS[-1]

@@ -24,14 +24,14 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from benchmarks.engine import KIB, counted_gflops
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector
+from compression.graph.trace import Trace
 from compression.levels import target_of
-from compression.models import CATALOG
-from compression.planner import Planner
+from compression.models.catalog import CATALOG
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
+from compression.pruning.planner import Planner
+from compression.pruning.surgery import apply_plan, raw_outputs
 from compression.spec import DEFAULT_IMGSZ
-from compression.surgery import apply_plan, raw_outputs
-from compression.trace import Trace
 
 RESULTS = Path(__file__).parents[1] / "docs" / "families.csv"
 PAGE = RESULTS.with_suffix(".md")

@@ -30,15 +30,15 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from benchmarks.unfolded import make_traceable
-from compression.channels import is_depthwise
-from compression.cost_sheet import GIGA, Numbers
-from compression.costs import CostModel
-from compression.criteria import strongest_channels
 from compression.errors import SpecError
-from compression.planner import PruningPlan
+from compression.graph.channels import is_depthwise
+from compression.graph.cost_sheet import GIGA, Numbers
+from compression.graph.costs import CostModel
+from compression.graph.trace import Trace, trace
+from compression.pruning.criteria import strongest_channels
+from compression.pruning.planner import PruningPlan
+from compression.pruning.surgery import apply_plan
 from compression.spec import Target
-from compression.surgery import apply_plan
-from compression.trace import Trace, trace
 
 Widths = tuple[int, ...]
 
@@ -70,10 +70,10 @@ def torch_pruning_as_used(
 ) -> DetectionModel:
     """A model as torch-pruning's MagnitudePruner leaves it at the one ratio whose GFLOPs come nearest to a target.
 
-    Stock torch-pruning does not finish on these models, so the couplings are those of `compression.trace`, which keeps
-    the head's outputs and the width of attention, and the surgery is ours. Its group L2 ranks the channels, and its
-    source tells how many stay: of a group of `width` channels int(width x (1 - ratio)), rounded down to a multiple of
-    `round_to`, and all of them where nothing would be left. Both halves of a convolution that is chunked have one
+    Stock torch-pruning does not finish on these models, so the couplings are those of `compression.graph.trace`, which
+    keeps the head's outputs and the width of attention, and the surgery is ours. Its group L2 ranks the channels, and
+    its source tells how many stay: of a group of `width` channels int(width x (1 - ratio)), rounded down to a multiple
+    of `round_to`, and all of them where nothing would be left. Both halves of a convolution that is chunked have one
     width, and so one count.
 
     Args:

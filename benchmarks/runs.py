@@ -24,15 +24,15 @@ from playwright.sync_api import sync_playwright
 
 from cache.record import Progress, RunStatus
 from cache.store import Store
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector
-from compression.finetune import TELL_EVERY
-from compression.jobs.life import EVERY_S, SIGNS_PER_MEMORY, memory_mb
+from compression.data.shapes import draw_dataset
 from compression.jobs.submit import submit
 from compression.jobs.worker import ensure_worker
+from compression.life import EVERY_S, SIGNS_PER_MEMORY, memory_mb
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
 from compression.request import RunRequest
-from compression.shapes import draw_dataset
 from compression.spec import WITHOUT_IMAGES
+from compression.training.finetune import TELL_EVERY
 from tests.browser.conftest import CHROMIUM, FLAGS, serving
 
 REPETITIONS = 200

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from ultralytics import YOLO
 
-from compression.checkpoint import write_checkpoint
-from compression.detector import read_checkpoint
-from compression.shapes import IMAGE_SIZE, draw_dataset
+from compression.data.shapes import IMAGE_SIZE, draw_dataset
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import read_checkpoint
 
 SETTINGS = {
     "epochs": 80,

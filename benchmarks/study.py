@@ -30,15 +30,15 @@ from benchmarks.peers import fastnas, fastnas_is_installed, narrower, torch_prun
 from cache.record import Metrics, RunRecord, parse_record
 from cache.spread import half_interval
 from cache.store import own_store
-from compression.calibration import load_calibration
-from compression.checkpoint import write_checkpoint
-from compression.dataset import Dataset, open_dataset
-from compression.detector import open_detector
+from compression.accuracy.evaluation import evaluate, evaluate_for
+from compression.data.calibration import load_calibration
+from compression.data.dataset import Dataset, open_dataset
 from compression.errors import DatasetError
-from compression.evaluation import evaluate, evaluate_for
 from compression.home import home
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, target_of
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
 from compression.pipeline import Outcome, compress
 from compression.spec import DEFAULT_BATCH, CutMethod, RecipeName, Target
 

@@ -1,6 +1,6 @@
 """Copies of detectors that other tools can follow: forwards without `chunk`, `view` and the decoding of boxes.
 
-`compression.trace` needs none of this; torch.fx and torch-pruning by themselves do.
+`compression.graph.trace` needs none of this; torch.fx and torch-pruning by themselves do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import C2PSA, Attention, C2f, Conv, Detect
 from ultralytics.nn.tasks import DetectionModel
 
-from compression.blocks import head_branches
+from compression.graph.blocks import head_branches
 
 
 class _Halves(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 
 from cache.measured import key_of, read_measured
 from cache.record import Metrics
-from compression.models import TaskName
+from compression.models.catalog import TaskName
 from compression.spec import BackendName, HeadName, PrecisionName
 
 ACCURACY_VERSION = 1
@@ -65,7 +65,7 @@ class AccuracyRecord:
         arithmetic: what the backend says it computed in, "f32" or "bf16"; empty of those that do not say, which compute
             in the types of the file.
         size_bytes: of the file, or of the folder's files, that was run.
-        sha256: of the same; of a folder see `compression.exported.content_sha256`.
+        sha256: of the same; of a folder see `compression.deployment.exported.content_sha256`.
         environment: versions and hardware, see `compression.environment`.
         created: ISO 8601.
         task: what the model predicts.

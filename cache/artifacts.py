@@ -2,7 +2,7 @@
 
 Files of results lie there under their hash, so that a later result of the same question takes nothing away from those
 who still read the earlier one, and a file that was put there twice is there once. Files of runs that are not over lie
-there under names, see `compression.shared_run`.
+there under names, see `compression.training.shared_run`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from cache.record import RunRecord
 from cache.summary import COLUMNS as COLUMNS
 from cache.summary import SEPARATOR, Cell, rounded, summary_line
 from cache.summary import change_pct as change_pct
-from compression.tasks import accuracy_names
+from compression.models.tasks import accuracy_names
 
 # A spreadsheet runs a cell that begins so as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")

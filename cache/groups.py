@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cache.record import RunRecord
 from compression.levels import ORIGINAL
-from compression.models import CATALOG
+from compression.models.catalog import CATALOG
 from compression.spec import RunSpec
 
 

@@ -19,7 +19,8 @@ class LatencySpec:
     """What was timed, and where; the key of the result.
 
     Attributes:
-        weights_sha256: of the checkpoint; or what `compression.layer_times` calls a model of these channel counts.
+        weights_sha256: of the checkpoint; or what `compression.deployment.layer_times` calls a model of these
+            channel counts.
         reference_sha256: of the checkpoint it was timed in turn with, usually level 0; None where it was alone.
         backend: what ran it.
         precision: of the arithmetic.

@@ -19,8 +19,8 @@ class LayerTimesSpec:
     """What was timed, and where; the key of the result.
 
     Attributes:
-        subject: sha256 of a checkpoint; or what `compression.layer_times` calls a model of these channel counts, whose
-            weights do not matter.
+        subject: sha256 of a checkpoint; or what `compression.deployment.layer_times` calls a model of these channel
+            counts, whose weights do not matter.
         reference: likewise of the model that it was timed in turn with; None where it was alone.
         backend: what ran it.
         precision: of the arithmetic.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
-from compression.models import TaskName
+from compression.models.catalog import TaskName
 from compression.request import RunRequest
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadName, RunSpec, Target
 
@@ -51,7 +51,8 @@ class Metrics:
     """Accuracy on the validation split, parts of 1; None where a source does not say.
 
     Of boxes, masks, key points (by their similarity in place of the IoU) or rotated boxes, as the task has it. Of a
-    classifier `map50_95` is the top-1 and `map50` the top-5 accuracy; see `compression.tasks` for what they are called.
+    classifier `map50_95` is the top-1 and `map50` the top-5 accuracy; see `compression.models.tasks` for what
+    they are called.
 
     Attributes:
         map50: mean average precision at IoU 0.5.

@@ -17,7 +17,7 @@ from cache.siblings import Neighbours, is_uncut, neighbours_of, repeats_of, tune
 from cache.spread import Spread, pooled
 from cache.timings import Setting, Times
 from compression.levels import ORIGINAL
-from compression.models import CATALOG
+from compression.models.catalog import CATALOG
 from compression.spec import LatencyTarget
 
 DEPLOYED = Axis(name="deployed GFLOPs", form="{:.3g} deployed GFLOPs")

@@ -44,12 +44,12 @@ from cache.tables import (
     summaries_table,
 )
 from compression.home import home, run_folder
-from compression.models import model_label
+from compression.models.catalog import model_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from compression.cost_sheet import CostSheet
+    from compression.graph.cost_sheet import CostSheet
 
 Merged = Literal["added", "same", "conflict", "replaced"]
 Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord, SensitivityRecord)
@@ -410,7 +410,7 @@ class Store:
             StoreError: the database cannot be read.
         """
         # Numpy is not needed for anything else here.
-        from compression.cost_sheet import parse_sheet
+        from compression.graph.cost_sheet import parse_sheet
 
         return self._planned(key, parse_sheet)
 

@@ -27,8 +27,8 @@ from cache.spread import Spread
 from cache.summary import Cell, rounded
 from cache.timings import Times
 from compression.levels import LEVELS
-from compression.models import CATALOG, TaskName
-from compression.tasks import TASKS, head_in_words
+from compression.models.catalog import CATALOG, TaskName
+from compression.models.tasks import TASKS, head_in_words
 
 Word = Literal["prune", "sibling", "undecided", "none smaller", "unknown"]
 

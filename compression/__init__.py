@@ -13,15 +13,16 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
-    from compression.cut import plan, prune
     from compression.pipeline import compress
+    from compression.pruning.cut import plan, prune
 
 __all__ = ["compress", "plan", "prune"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from compression import cut, pipeline
+        from compression import pipeline
+        from compression.pruning import cut
 
         return getattr(pipeline if name == "compress" else cut, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """`python -m compression` is the same as `trimboard`."""
 
-from compression.cli import main
+from compression.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -23,12 +23,12 @@ from typing import Literal
 from filelock import FileLock
 
 from cache.store import own_store
-from compression.archive import unpack
-from compression.dataset import data_label, known_datasets, natural_task, open_dataset
+from compression.data.archive import unpack
+from compression.data.dataset import data_label, known_datasets, natural_task, open_dataset
+from compression.data.layout import settle
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError, naming_within
 from compression.home import home
-from compression.layout import settle
-from compression.models import CATALOG
+from compression.models.catalog import CATALOG
 
 Kind = Literal["model", "data"]
 KINDS: tuple[Kind, Kind] = ("model", "data")
@@ -155,8 +155,8 @@ def remove(one: Brought) -> None:
 
 
 def _add_model(file: Path, name: str) -> Brought:
-    from compression.detector import architecture_of, file_sha256, read_checkpoint
-    from compression.trace import trace
+    from compression.graph.trace import trace
+    from compression.models.detector import architecture_of, file_sha256, read_checkpoint
 
     if not file.is_file():
         raise ModelError(f"There is no file {str(file)!r}; give the path of a .pt checkpoint.")
@@ -194,7 +194,7 @@ def _add_model(file: Path, name: str) -> Brought:
 def _add_zip(file: Path, name: str) -> Brought:
     from ultralytics.data.utils import IMG_FORMATS
 
-    from compression.detector import file_sha256
+    from compression.models.detector import file_sha256
 
     if not file.is_file():
         raise DatasetError(f"There is no file {str(file)!r}; give the path of a .zip.")

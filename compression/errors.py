@@ -9,7 +9,7 @@
     +-- ImageError              a file that is no image, or too large a one
     +-- HomeError               a data folder that cannot be used
     +-- cache.record.RecordError, cache.engine.StoreError, cache.exchange.ExchangeError,
-        cache.queue.RunBusyError, cache.queue.UnknownRunError, compression.failures.TrainingError
+        cache.queue.RunBusyError, cache.queue.UnknownRunError, compression.training.failures.TrainingError
 
 Everything else that is raised is a defect of the program, and shows as one.
 """

@@ -17,11 +17,16 @@ from filelock import FileLock
 from cache.database import StoreError
 from cache.record import CHECKPOINT, Artifact, EpochRow, Metrics, Progress, RunRecord
 from cache.store import own_store
-from compression.checkpoint import checkpoint_info, write_checkpoint
-from compression.classes import class_subset, keep_classes, parse_subset
-from compression.cut import looks_at_images
-from compression.dataset import Dataset, open_dataset
-from compression.detector import (
+from compression.accuracy.evaluation import evaluate_for
+from compression.data.classes import class_subset, keep_classes, parse_subset
+from compression.data.dataset import Dataset, open_dataset
+from compression.environment import check_device, commit, describe_environment, lanes
+from compression.errors import ModelError, SpecError, TrimboardError
+from compression.home import run_folder
+from compression.levels import ORIGINAL, resolve_target, target_of
+from compression.life import SignsOfLife
+from compression.models.checkpoint import checkpoint_info, write_checkpoint
+from compression.models.detector import (
     Detector,
     file_sha256,
     is_architecture,
@@ -32,18 +37,10 @@ from compression.detector import (
     task_asked_for,
     with_classes,
 )
-from compression.environment import check_device, commit, describe_environment, lanes
-from compression.errors import ModelError, SpecError, TrimboardError
-from compression.evaluation import evaluate_for
-from compression.failures import plain_errors
-from compression.finetune import fine_tune
-from compression.home import run_folder
-from compression.jobs.life import SignsOfLife
-from compression.levels import ORIGINAL, resolve_target, target_of
-from compression.planner import Planner
+from compression.pruning.cut import looks_at_images
+from compression.pruning.planner import Planner
 from compression.request import RunRequest
 from compression.rounds import Compressed, Rounds
-from compression.shared_run import TRAINING_FOLDER, fetch_run, forget_run, remove_working_files
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_EPOCHS,
@@ -59,6 +56,9 @@ from compression.spec import (
     Target,
 )
 from compression.telling import Tell, silent
+from compression.training.failures import plain_errors
+from compression.training.finetune import fine_tune
+from compression.training.shared_run import TRAINING_FOLDER, fetch_run, forget_run, remove_working_files
 from compression.wishes import Wish
 
 INTERRUPTED_BY_HAND = "Interrupted. Resume the run: it goes on from its last whole epoch."

@@ -160,3 +160,8 @@ class RunRequest:
             # Where steps of channels are not named, they are what the backend likes.
             by_default.discard(f"--align={self.method.align}")
         return shlex.join(["trimboard", "run", self.model, *(a for a in self.arguments() if a not in by_default)])
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts between commas."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

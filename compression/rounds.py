@@ -11,17 +11,17 @@ from typing import Any
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import EpochRow, Metrics, Progress, TimeKept
-from compression.checkpoint import write_checkpoint
-from compression.cut import Cutter
-from compression.dataset import Dataset
-from compression.detector import read_checkpoint
-from compression.evaluation import evaluate_for
-from compression.finetune import fine_tune
-from compression.models import model_label
-from compression.planner import Planner
-from compression.shared_run import TRAINING_FOLDER
+from compression.accuracy.evaluation import evaluate_for
+from compression.data.dataset import Dataset
+from compression.models.catalog import model_label
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import read_checkpoint
+from compression.pruning.cut import Cutter
+from compression.pruning.planner import Planner
 from compression.spec import RunSpec, Target
 from compression.telling import Tell
+from compression.training.finetune import fine_tune
+from compression.training.shared_run import TRAINING_FOLDER
 
 FINE_TUNING = "fine-tuning"
 NOT_BETTER = "The best epoch of fine-tuning was worse than the model before it, which was kept."

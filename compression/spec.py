@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 from compression.errors import SpecError
-from compression.models import TaskName, model_label, task_of_name
+from compression.models.catalog import TaskName, model_label, task_of_name
 from compression.wishes import Wish, in_words, settled
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.
@@ -209,7 +209,7 @@ class RunSpec:
         model: what the user typed: catalog name, .yaml, or the path of a .pt.
         weights_sha256: hash of the weights; None for a .yaml, which starts from random weights.
         data: name of the data set, as results are grouped by it.
-        data_fingerprint: hash of its labels and images, see `compression.dataset`.
+        data_fingerprint: hash of its labels and images, see `compression.data.dataset`.
         level: 0 (the original) to 5; None for a custom target.
         target: the costs to keep; what the level stands for, or the custom one.
         criterion: how channels are ranked.

@@ -1,6 +1,6 @@
 """What is wished of single layers: that they keep all of their channels, or a stated part or number of them.
 
-Layers are called as the heatmap shows them. Which others go with them is known to `compression.layer_groups`.
+Layers are called as the heatmap shows them. Which others go with them is known to `compression.graph.layer_groups`.
 """
 
 from __future__ import annotations

@@ -8,17 +8,17 @@ from typing import get_args
 
 import streamlit as st
 
-from compression.dataset import at_hand
-from compression.exported import exports_folder, find_exports, packed
+from compression.data.dataset import at_hand
+from compression.deployment.exported import exports_folder, find_exports, packed
 from compression.jobs import local
 from compression.spec import FormatName, HeadName, PrecisionName
 from pages.parts import frame
 from pages.parts.access import AccessError, check_may_act, may_act
-from pages.parts.deployable import Deployable, deployables
-from pages.parts.exporting import FileCard, file_cards, offers
-from pages.parts.job_views import show_jobs
+from pages.parts.deploy.deployable import Deployable, deployables
+from pages.parts.deploy.exporting import FileCard, file_cards, offers
+from pages.parts.jobs.job_views import show_jobs
+from pages.parts.jobs.runs import plain
 from pages.parts.results import heads_on, open_store
-from pages.parts.runs import plain
 
 # Field of a `Deployable` and parameter of the address, as on Explore -> label of its select box.
 _QUESTIONS = {"model": "Model", "data": "Data set", "conditions": "Conditions", "seed": "Seed"}

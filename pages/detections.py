@@ -9,26 +9,26 @@ import pandas as pd
 import streamlit as st
 
 from cache.store import Store
-from compression.detection_changes import Comparison, compare
-from compression.detections import DEFAULT_CONF, Detection, detect
+from compression.accuracy.detection_changes import Comparison, compare
+from compression.accuracy.detections import DEFAULT_CONF, Detection, detect
+from compression.accuracy.labels import ValidationImages, validation_images
+from compression.data.images import SUFFIXES
 from compression.errors import DatasetError, TrimboardError
-from compression.images import SUFFIXES
-from compression.labels import ValidationImages, validation_images
-from compression.models import TaskName
+from compression.models.catalog import TaskName
 from compression.spec import HeadName
 from pages.parts import frame
 from pages.parts.access import may_act
-from pages.parts.changes import boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
 from pages.parts.choices import BUILT_IN_DATA
 from pages.parts.chooser import Chosen, choose_series, tell_unknown
-from pages.parts.compared_levels import Level, levels_of, why_missing
 from pages.parts.conditions import DataSource, find_data, path_key, whole_name
-from pages.parts.gallery import RankingQuestion, show_gallery
-from pages.parts.picture_plot import draw_picture, legend_html
-from pages.parts.pictures import MAX_UPLOAD_MB, Picture, sample_picture, uploaded_picture, validation_picture
+from pages.parts.detections.changes import boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
+from pages.parts.detections.compared_levels import Level, levels_of, why_missing
+from pages.parts.detections.gallery import RankingQuestion, show_gallery
+from pages.parts.detections.picture_plot import draw_picture, legend_html
+from pages.parts.detections.pictures import MAX_UPLOAD_MB, Picture, sample_picture, uploaded_picture, validation_picture
+from pages.parts.jobs.runs import plain
 from pages.parts.plots import CONFIG
 from pages.parts.results import open_store
-from pages.parts.runs import plain
 
 # The networks run once an image, at this confidence; the slider only filters.
 LOWEST_CONF = 0.05

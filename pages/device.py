@@ -20,7 +20,8 @@ from compression.levels import ORIGINAL
 from pages.parts import frame
 from pages.parts.access import AccessError, check_may_act, may_act
 from pages.parts.chooser import Chosen, choose_series
-from pages.parts.combinations import (
+from pages.parts.conditions import find_data, path_key
+from pages.parts.device.combinations import (
     Combination,
     CostOnDevice,
     Device,
@@ -29,9 +30,8 @@ from pages.parts.combinations import (
     forms_of,
     missing_of,
 )
-from pages.parts.conditions import find_data, path_key
-from pages.parts.device_plot import draw_device
-from pages.parts.device_points import (
+from pages.parts.device.device_plot import draw_device
+from pages.parts.device.device_points import (
     COLUMN_HEADINGS,
     COST_LABELS,
     DevicePoint,
@@ -39,13 +39,13 @@ from pages.parts.device_points import (
     device_points,
     front_in_words,
 )
-from pages.parts.job_views import show_jobs
+from pages.parts.device.lost_speed import show_lost_speed
+from pages.parts.jobs.job_views import show_jobs
+from pages.parts.jobs.runs import plain
 from pages.parts.legend import device_legend_html
-from pages.parts.lost_speed import show_lost_speed
 from pages.parts.outcome import MetricName, metric_key, metric_labels
 from pages.parts.plots import CONFIG
 from pages.parts.results import open_store
-from pages.parts.runs import plain
 
 Name = TypeVar("Name", MetricName, CostOnDevice)
 

@@ -8,15 +8,22 @@ from cache.comparison import published_table
 from cache.record import RunRecord
 from cache.rivals import originals_of
 from compression.levels import LEVELS, ORIGINAL, target_of
-from compression.tasks import TASKS, head_in_words
+from compression.models.tasks import TASKS, head_in_words
 from pages.parts import formats, frame
 from pages.parts.access import may_act
 from pages.parts.chooser import choose_series
 from pages.parts.conditions import path_key
-from pages.parts.launch import launch_form
-from pages.parts.layers_view import show_layers
-from pages.parts.light import draw_command, draw_table
-from pages.parts.measured_times import MeasuredTimes, measured_times
+from pages.parts.device.measured_times import MeasuredTimes, measured_times
+from pages.parts.explore.light import draw_command, draw_table
+from pages.parts.explore.recommend import show_recommendation
+from pages.parts.explore.sharing import show_sharing
+from pages.parts.explore.tradeoff_view import show_tradeoff
+from pages.parts.explore.verdict_box import show_verdicts
+from pages.parts.explore.view import View, view_of
+from pages.parts.jobs.launch import launch_form
+from pages.parts.jobs.planning import show_planning
+from pages.parts.jobs.runs import show_runs
+from pages.parts.layers.layers_view import show_layers
 from pages.parts.methods import planned_by
 from pages.parts.outcome import (
     Outcome,
@@ -28,15 +35,8 @@ from pages.parts.outcome import (
     on_the_way,
     outcome_of,
 )
-from pages.parts.planning import show_planning
-from pages.parts.recommend import show_recommendation
 from pages.parts.results import open_store
-from pages.parts.runs import show_runs
-from pages.parts.sharing import show_sharing
-from pages.parts.tradeoff_view import show_tradeoff
-from pages.parts.verdict_box import show_verdicts
-from pages.parts.view import View, view_of
-from pages.parts.whatif import show_whatif
+from pages.parts.whatif.section import show_whatif
 
 _NO_CHECKPOINT = (
     "It cannot be timed here, because its checkpoint or that of the original is not on this machine. To get both, run "

@@ -14,10 +14,10 @@ from compression.jobs import control, worker
 from compression.jobs.logs import log_tail
 from pages.parts import frame
 from pages.parts.access import check_may_act, guarded, may_act
+from pages.parts.jobs.run_cards import RunCard, cards_of, utc_now
+from pages.parts.jobs.runs import plain
 from pages.parts.plots import CONFIG, draw_accuracy_curve, draw_loss_curve
 from pages.parts.results import open_store
-from pages.parts.run_cards import RunCard, cards_of, utc_now
-from pages.parts.runs import plain
 
 POLL_S = 1.0
 # A cluster is asked over the network, so less often.

@@ -6,7 +6,7 @@ import argparse
 import io
 from collections.abc import Callable
 
-from compression.commands import Add, Command
+from compression.cli.commands import Add, Command
 
 
 def run_command(add_commands: Callable[[Add], None], *arguments: str) -> str:

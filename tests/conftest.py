@@ -26,9 +26,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files of minutes begin first, the longest in front, so that no process is left alone with one of them at the end.
 LONGEST = (
     *("compression/test_ray.py", "compression/test_pipeline.py", "compression/test_faults.py"),
-    *("compression/test_worker.py", "browser/test_explore.py", "cache/test_load.py", "compression/test_shared_run.py"),
-    *("browser/test_runs.py", "compression/test_latency.py", "compression/test_finetune.py", "browser/test_bring.py"),
-    *("compression/test_families.py", "compression/test_cli.py"),
+    *(
+        "compression/test_worker.py",
+        "browser/test_explore.py",
+        "cache/test_load.py",
+        "compression/training/test_shared_run.py",
+    ),
+    *(
+        "browser/test_runs.py",
+        "compression/deployment/test_latency.py",
+        "compression/training/test_finetune.py",
+        "browser/test_bring.py",
+    ),
+    *("compression/graph/test_families.py", "compression/cli/test_cli.py"),
 )
 
 
@@ -131,6 +141,6 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tiny_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data.yaml of 12 training and 6 validation images of `shapes`; not to be changed."""
-    from compression.shapes import draw_dataset
+    from compression.data.shapes import draw_dataset
 
     return draw_dataset(tmp_path_factory.mktemp("tiny") / "tiny-shapes", {"train": 12, "val": 6})

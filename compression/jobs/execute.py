@@ -11,8 +11,8 @@ from cache.queue import RunQueue
 from cache.record import RunStatus
 from cache.store import own_store
 from compression.errors import TrimboardError
-from compression.jobs.life import SignsOfLife
 from compression.jobs.local import write_progress
+from compression.life import SignsOfLife
 from compression.request import RunRequest
 
 CHANGED = "The data set, the weights or this program changed since the run was queued; queue it anew."

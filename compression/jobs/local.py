@@ -20,13 +20,11 @@ from typing import BinaryIO, Literal
 from cache import processes
 from cache.record import Progress
 from compression.home import home
+from compression.process import Process, python_process
 from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES, FormatName, HeadName, PrecisionName
 
-Process = subprocess.Popen[bytes]
 JobKind = Literal["run", "plan", "export", "detections", "levers", "sensitivity", "add"]
-
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class Job:
     pid: int
     log_file: Path
     request: RunRequest | None = None
-    _process: subprocess.Popen[bytes] = field(repr=False, compare=False)
+    _process: Process = field(repr=False, compare=False)
 
     def exit_code(self) -> int | None:
         """None while the process works; 0 after success."""
@@ -121,12 +119,12 @@ def start_export(
     head: HeadName,
     data: str,
 ) -> Job:
-    """Start exporting a checkpoint; each file appears in `compression.exported.exports_folder` when it is done.
+    """Start exporting a checkpoint; each file appears in the checkpoint's `exports_folder` when it is done.
 
     Args:
         checkpoint: the .pt.
         formats: what to export it to, one after the other.
-        precision: of all of them, and so on; see `compression.export`.
+        precision: of all of them, and so on; see `compression.deployment.export`.
         data: known name or the path of a data.yaml, whose images calibrate and compare; "" for none.
 
     Raises:
@@ -338,35 +336,6 @@ def append_to(log_file: Path) -> BinaryIO:
     """A log opened for a process's output, behind what earlier attempts wrote."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     return log_file.open("ab")
-
-
-def python_process(
-    *arguments: str,
-    input: int = subprocess.DEVNULL,
-    output: BinaryIO | int,
-    errors: BinaryIO | int = subprocess.STDOUT,
-) -> Process:
-    """Start Python in a session of its own, which no terminal, page or server takes along when it ends.
-
-    Args:
-        arguments: behind `python`.
-        input: where stdin comes from.
-        output: where stdout goes.
-        errors: where stderr goes; to stdout's place unless told otherwise.
-
-    Raises:
-        OSError: the process cannot be started.
-    """
-    # The package must be found from whatever folder the server was started in.
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        stdin=input,
-        stdout=output,
-        stderr=errors,
-        start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
 
 
 def write_progress(progress: Progress) -> None:

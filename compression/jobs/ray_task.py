@@ -16,8 +16,8 @@ from cache.queue import RunQueue, UnknownRunError
 from cache.record import RunState
 from cache.store import own_store
 from compression.jobs.execute import execute
-from compression.jobs.local import python_process
 from compression.jobs.shared_model import fetch_model
+from compression.process import python_process
 from compression.request import RunRequest
 
 # A node that Ray has lost may still work for a minute (`gcs_rpc_server_reconnect_timeout_s`) before it ends its own

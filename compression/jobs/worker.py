@@ -17,7 +17,8 @@ from cache.queue import RunQueue, this_host
 from cache.record import RunStatus
 from cache.store import own_store
 from compression.home import home
-from compression.jobs.local import append_to, python_process
+from compression.jobs.local import append_to
+from compression.process import python_process
 
 LOOK_EVERY_S = 0.25
 # How long it stays without work: a sweep that is being queued comes in pieces.

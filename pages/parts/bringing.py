@@ -9,14 +9,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from compression.archive import LIMITS
 from compression.brought import Brought, Kind, brought, keep_upload, remove
+from compression.data.archive import LIMITS
 from compression.errors import TrimboardError
 from compression.jobs import local
 from pages.parts import formats
 from pages.parts.access import check_may_act, guarded
-from pages.parts.job_views import POLL_SECONDS, job_view
-from pages.parts.runs import plain
+from pages.parts.jobs.job_views import POLL_SECONDS, job_view
+from pages.parts.jobs.runs import plain
 
 UPLOAD, PATH = "Upload", "By its path"
 # Session state: what was checked last in this session, by kind.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cache.store import Known
 from compression.levels import LEVELS
-from compression.models import CATALOG
+from compression.models.catalog import CATALOG
 
 # Where nothing is measured yet, the page opens on what a newcomer can run soonest.
 BUILT_IN_DATA = "shapes"

@@ -12,9 +12,9 @@ from cache.series import DEFAULT_METHOD, Series, by_label, newest, series_of
 from cache.store import Known, Store
 from compression.brought import KINDS, brought
 from pages.parts.choices import choices_of
+from pages.parts.jobs.runs import NEWEST_WANTED, plain
 from pages.parts.methods import DEFAULT_MEANS
 from pages.parts.results import heads_on, known_dataset_names
-from pages.parts.runs import NEWEST_WANTED, plain
 
 _NOT_MEASURED = "nothing measured"
 _CONDITIONS = f"How the model was cut and fine-tuned, as far as it differs from the {DEFAULT_METHOD}: {DEFAULT_MEANS}."

@@ -10,15 +10,15 @@ from cache.record import RunRecord
 from cache.series import Series
 from cache.siblings import Neighbours
 from compression.brought import find_brought
-from compression.classes import parse_classes
-from compression.dataset import class_names, data_label, kpt_shape_in
+from compression.data.classes import parse_classes
+from compression.data.dataset import class_names, data_label, kpt_shape_in
+from compression.data.shapes import IMAGE_SIZE
 from compression.errors import DatasetError, SpecError
-from compression.shapes import IMAGE_SIZE
 from compression.spec import DEFAULT_IMGSZ
 from pages.parts.choices import BUILT_IN_DATA
-from pages.parts.launch import LaunchOptions
-from pages.parts.planning import PlanQuestion
-from pages.parts.progress import Subject
+from pages.parts.jobs.launch import LaunchOptions
+from pages.parts.jobs.planning import PlanQuestion
+from pages.parts.jobs.progress import Subject
 from pages.parts.source import Source, plan_source, sources_without_results
 
 

@@ -6,8 +6,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 
-from pages.parts.device_points import DevicePoint
-from pages.parts.heatmap import Heatmap, Sensitivities, Shown
+from pages.parts.device.device_points import DevicePoint
+from pages.parts.layers.heatmap import Heatmap, Sensitivities, Shown
 from pages.parts.plots import ACCENT, FAINT, FAINTEST, FRONT, NEUTRAL, OTHERS, PUBLISHED
 from pages.parts.tradeoff import Overlay, Tradeoff
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from cache.record import Costs, LayerRow, Metrics, PlanRecord, RunRecord
 from cache.series import Series
-from compression.models import TaskName, task_of_name
-from compression.tasks import TASKS, accuracy_names
+from compression.models.catalog import TaskName, task_of_name
+from compression.models.tasks import TASKS, accuracy_names
 from pages.parts import formats
 
 MetricName = Literal["map50_95", "map50", "precision", "recall"]

@@ -14,11 +14,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from cache.record import EpochRow
-from compression.lost_time import LostTime
-from compression.models import TaskName
-from compression.tasks import TASKS
+from compression.deployment.lost_time import LostTime
+from compression.models.catalog import TaskName
+from compression.models.tasks import TASKS
+from pages.parts.jobs.run_cards import losses_of
 from pages.parts.outcome import metric_labels
-from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import AxisName, Point, Range, Tradeoff
 
 ACCENT = "#3B7DDD"

@@ -6,7 +6,7 @@ import streamlit as st
 
 from cache.record import RunRecord
 from cache.store import Store
-from compression.dataset import known_datasets
+from compression.data.dataset import known_datasets
 from compression.errors import TrimboardError
 from compression.home import home
 

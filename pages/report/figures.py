@@ -12,14 +12,14 @@ import plotly.graph_objects as go
 
 from cache.record import EpochRow, RunRecord
 from compression.levels import LEVELS, ORIGINAL
-from compression.models import n_blocks_of
-from pages.parts.heatmap import heatmap, sensitivities
-from pages.parts.heatmap_plot import draw_heatmap
+from compression.models.catalog import n_blocks_of
+from pages.parts.device.measured_times import ratios_of
+from pages.parts.jobs.run_cards import losses_of
+from pages.parts.layers.heatmap import heatmap, sensitivities
+from pages.parts.layers.heatmap_plot import draw_heatmap
 from pages.parts.legend import legend_html, scale_html
-from pages.parts.measured_times import ratios_of
 from pages.parts.outcome import CostName
 from pages.parts.plots import ACCENT_RGB, NEUTRAL, draw_tradeoff, layout
-from pages.parts.run_cards import losses_of
 from pages.parts.tradeoff import focus, n_points, tradeoff
 from pages.report.findings import Findings
 from pages.report.levels import Level

@@ -15,7 +15,7 @@ from cache.siblings import Neighbours, neighbours_of, rivals_among
 from cache.timings import Times
 from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.errors import SpecError
-from compression.models import TaskName
+from compression.models.catalog import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)

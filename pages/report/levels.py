@@ -14,10 +14,10 @@ from cache.siblings import is_uncut
 from cache.spread import half_interval
 from cache.verdict import Verdict
 from compression.levels import LEVELS, ORIGINAL
-from compression.models import TaskName
-from compression.tasks import TASKS
+from compression.models.catalog import TaskName
+from compression.models.tasks import TASKS
 from pages.parts import formats
-from pages.parts.measured_times import measured_times
+from pages.parts.device.measured_times import measured_times
 from pages.parts.outcome import MetricName, metric_labels
 from pages.report.findings import Findings
 

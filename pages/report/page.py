@@ -19,7 +19,7 @@ from cache.comparison import published_table
 from cache.record import RunRecord
 from cache.series import capitalized
 from cache.verdict import Verdict
-from compression.tasks import TASKS, head_in_words
+from compression.models.tasks import TASKS, head_in_words
 from pages.parts import formats
 from pages.parts.methods import made_by
 from pages.report import TEMPLATE

@@ -28,10 +28,10 @@ from benchmarks.peers import (
     torch_pruning_as_used,
 )
 from benchmarks.unfolded import make_traceable
-from compression.checkpoint import write_checkpoint
 from compression.errors import SpecError
-from compression.trace import TRACE_IMGSZ, trace
-from tests.compression.models import DETECT, FAMILIES, IMGSZ, equal, original, outputs, randomised
+from compression.graph.trace import TRACE_IMGSZ, trace
+from compression.models.checkpoint import write_checkpoint
+from tests.compression.small_models import DETECT, FAMILIES, IMGSZ, equal, original, outputs, randomised
 
 families = pytest.mark.parametrize("name", FAMILIES)
 

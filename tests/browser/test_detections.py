@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from compression import shapes
+from compression.data import shapes
 from tests.browser.conftest import IN_BROWSER, serving
 
 VIEW = "model=yolo26n&data=shapes"

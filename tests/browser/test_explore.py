@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cache.store import Store
-from compression.shapes import draw_dataset
-from pages.parts.heatmap_plot import GAP, ROW, STRIP, TOP
+from compression.data.shapes import draw_dataset
+from pages.parts.layers.heatmap_plot import GAP, ROW, STRIP, TOP
 from tests import factories
 from tests.browser.conftest import IN_BROWSER, serving
 

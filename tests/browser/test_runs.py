@@ -13,10 +13,10 @@ from playwright.sync_api import Page, expect
 
 from cache.record import Progress
 from cache.store import Store
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector
 from compression.jobs.submit import submit
 from compression.jobs.worker import ensure_worker
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
 from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES
 from tests import factories

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from compression.cut import plan_all
 from compression.levels import target_of
+from compression.pruning.cut import plan_all
 from tests.browser.conftest import IN_BROWSER, serving
 
 pytestmark = IN_BROWSER

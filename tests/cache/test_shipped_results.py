@@ -10,8 +10,8 @@ import pytest
 from cache.record import RunRecord, parse_record
 from cache.shipped import OTHERS, SHIPPED, load_shipped
 from cache.store import Store
+from compression.data.shapes import SPLITS, draw_dataset, fingerprint
 from compression.levels import LEVELS, ORIGINAL, target_of
-from compression.shapes import SPLITS, draw_dataset, fingerprint
 
 DATASETS = ("bccd", "shapes")
 # Budget of the whole history for files that are not text.
@@ -99,8 +99,8 @@ def test_checkpoints_of_shapes_are_the_recorded_files(level: int) -> None:
 
 
 def test_measuring_level_5_again_gives_the_recorded_accuracy(tmp_path: Path) -> None:
-    from compression.dataset import open_dataset
-    from compression.evaluation import evaluate
+    from compression.accuracy.evaluation import evaluate
+    from compression.data.dataset import open_dataset
 
     record = shipped_levels("shapes")[5]
     assert record.spec is not None

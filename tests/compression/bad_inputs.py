@@ -27,7 +27,7 @@ from ultralytics.nn.tasks import (
     YOLOEModel,
 )
 
-from tests.compression.models import CONV, DETECT, build
+from tests.compression.small_models import CONV, DETECT, build
 
 # In commands: the folder that holds what was made. Planted code makes a folder of this name there.
 HERE = "{here}"

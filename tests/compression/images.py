@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from compression.calibration import Calibration
+from compression.data.calibration import Calibration
 
 IMGSZ = 64
 

@@ -12,15 +12,15 @@ import torch
 
 from cache.store import Store
 from compression.brought import add, brought, find_brought, keep_upload, remove
-from compression.checkpoint import write_checkpoint
-from compression.dataset import class_names, open_dataset
-from compression.detector import open_detector
+from compression.data.dataset import class_names, open_dataset
 from compression.errors import DatasetError, ModelError, SpecError
-from compression.models import model_label
+from compression.models.catalog import model_label
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
 from compression.request import RunRequest
 from tests import factories
+from tests.compression.models.test_detector import Planted
 from tests.compression.task_data import draw
-from tests.compression.test_detector import Planted
 from tests.compression.zips import images, png, roboflow, write_zip
 
 

@@ -22,19 +22,20 @@ import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from cache.record import Progress, RunRecord
-from compression import compress, training_state
-from compression.checkpoint import write_checkpoint
-from compression.dataset import Dataset, open_dataset
-from compression.detector import read_checkpoint
+from compression import compress
+from compression.data.dataset import Dataset, open_dataset
+from compression.data.shapes import draw_dataset
 from compression.errors import DatasetError, HomeError
-from compression.failures import LossError, TrainingError, failure_of, note_failure, noted_failure
-from compression.finetune import LOSS_ATTEMPTS, RECIPES, ProgressTeller, Training, fine_tune
-from compression.shapes import draw_dataset
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import read_checkpoint
 from compression.spec import CutMethod
 from compression.telling import silent
-from compression.trainer import TRAINERS, FineTuneTrainer
-from compression.training_state import ATTEMPT, TrainingState, last_state, read_attempt
-from tests.compression.models import build
+from compression.training import training_state
+from compression.training.failures import LossError, TrainingError, failure_of, note_failure, noted_failure
+from compression.training.finetune import LOSS_ATTEMPTS, RECIPES, ProgressTeller, Training, fine_tune
+from compression.training.trainer import TRAINERS, FineTuneTrainer
+from compression.training.training_state import ATTEMPT, TrainingState, last_state, read_attempt
+from tests.compression.small_models import build
 from tests.factories import spec
 
 EPOCHS = 3
@@ -322,9 +323,9 @@ class TestDisk:
             )
 
         place = {
-            "state": ("compression.training_state._write", full),
-            "checkpoint": ("compression.trainer.write_checkpoint", full_for_torch),
-            "csv": ("compression.trainer.FineTuneTrainer.save_metrics", full),
+            "state": ("compression.training.training_state._write", full),
+            "checkpoint": ("compression.training.trainer.write_checkpoint", full_for_torch),
+            "csv": ("compression.training.trainer.FineTuneTrainer.save_metrics", full),
         }[writing]
         write_attempt = training_state._write
         with monkeypatch.context() as patch:
@@ -332,7 +333,7 @@ class TestDisk:
             if writing == "state":
                 # What a process is told fits; its state does not.
                 patch.setattr(
-                    "compression.training_state._write",
+                    "compression.training.training_state._write",
                     lambda file, *parts: (full if file.suffix == ".state" else write_attempt)(file, *parts),
                 )
             with pytest.raises(
@@ -472,7 +473,7 @@ def test_end_of_an_epoch_that_is_cut_short(
     with pytest.raises(StoppedError):
         case.train(folder, tell=Interrupting(1))
     with monkeypatch.context() as patch:
-        patch.setattr(f"compression.trainer.{step}", cut)
+        patch.setattr(f"compression.training.trainer.{step}", cut)
         with pytest.raises(StoppedError):
             case.train(folder)
     assert len((folder / "results.csv").read_text().splitlines()) == 3
@@ -614,7 +615,8 @@ KILLED_LATE = ("measuring", "saving")
 FORKING = """
 import json, os, signal, sys, threading
 from cache.store import own_store
-from compression import compress, finetune
+from compression import compress
+from compression.training import finetune
 from compression.spec import CutMethod
 
 finetune.TELL_EVERY = 0.0

@@ -11,7 +11,7 @@ import pytest
 
 from cache.record import EpochRow, Progress
 from cache.store import own_store
-from compression.cli import main
+from compression.cli.main import main
 from compression.jobs import local
 from compression.request import RunRequest
 from tests import factories

@@ -18,10 +18,10 @@ from cache.comparison import to_csv
 from cache.record import Metrics, Progress
 from cache.store import Store, plan_key
 from compression import compress, plan, prune
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector, read_checkpoint
 from compression.errors import ModelError, SpecError, TargetError
 from compression.home import run_folder
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector, read_checkpoint
 from compression.pipeline import Outcome
 from compression.rounds import NOT_BETTER
 from compression.spec import WITHOUT_IMAGES, CutMethod, Target

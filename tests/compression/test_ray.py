@@ -20,8 +20,6 @@ from cache.artifacts import file_sha256
 from cache.queue import INTERRUPTED_ON_CLUSTER, RunQueue, UnknownRunError
 from cache.record import RunState, RunStatus
 from cache.store import Store, own_store
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector, read_checkpoint
 from compression.errors import ModelError, SpecError
 from compression.jobs import ray_cluster
 from compression.jobs.control import cancel, resume
@@ -31,6 +29,8 @@ from compression.jobs.ray_task import _await_turn
 from compression.jobs.resources import parse_resources, resources_text
 from compression.jobs.shared_model import fetch_model, share_model
 from compression.jobs.submit import submit
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector, read_checkpoint
 from compression.pipeline import compress
 from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES

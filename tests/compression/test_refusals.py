@@ -13,10 +13,10 @@ import pytest
 import torch
 from ultralytics.utils import downloads
 
-from compression.cli import main
+from compression.cli.main import main
 from tests.compression.bad_inputs import BAD_INPUTS, HERE, MARKER, BadInput, Planted, code_that_marks, small_checkpoint
-from tests.compression.models import build
-from tests.compression.test_cli import trimboard
+from tests.compression.cli.test_cli import trimboard
+from tests.compression.small_models import build
 
 
 def tree(folder: Path) -> dict[Path, tuple[int, int]]:

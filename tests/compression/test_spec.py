@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compression.errors import SpecError, TrimboardError
-from compression.models import model_label
+from compression.models.catalog import model_label
 from compression.spec import RunSpec, Target, parse_recipe
 
 SPEC = RunSpec(

@@ -19,15 +19,17 @@ from ultralytics.utils.metrics import OKS_SIGMA
 
 from cache.comparison import COLUMNS, comparison, published_table
 from cache.record import RunRecord
-from compression.blocks import training_only
-from compression.calibration import load_calibration
-from compression.checkpoint import write_checkpoint
-from compression.classes import keep_classes
-from compression.cut import prune
-from compression.dataset import open_dataset
-from compression.deploy import deploy
-from compression.detections import detect
-from compression.detector import (
+from compression.accuracy.detections import detect
+from compression.accuracy.evaluation import evaluate
+from compression.data.calibration import load_calibration
+from compression.data.classes import keep_classes
+from compression.data.dataset import open_dataset
+from compression.deployment.deploy import deploy
+from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
+from compression.graph.blocks import training_only
+from compression.models.catalog import TaskName
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import (
     kpt_shape_of,
     needs_training,
     open_detector,
@@ -35,16 +37,14 @@ from compression.detector import (
     same_classes,
     with_classes,
 )
-from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
-from compression.evaluation import evaluate
-from compression.evidence import moments
-from compression.models import TaskName
+from compression.models.tasks import TASKS, accuracy_names
 from compression.pipeline import Outcome, compress, open_request
-from compression.planner import Planner
+from compression.pruning.cut import prune
+from compression.pruning.evidence import moments
+from compression.pruning.planner import Planner
+from compression.pruning.surgery import raw_outputs
 from compression.request import RunRequest
 from compression.spec import RunSpec, Target
-from compression.surgery import raw_outputs
-from compression.tasks import TASKS, accuracy_names
 from compression.wishes import parse_wishes
 from tests.compression.task_data import CLASSES, KPT_SHAPE, SPLITS, architecture, draw
 
@@ -247,7 +247,7 @@ def test_it_is_exported_and_gives_the_same(
     task: TaskName, here: Path, runs: dict[TaskName, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One epoch leaves a detector that is sure of nothing.
-    monkeypatch.setattr("compression.parity.CONFIDENCE", 1e-6)
+    monkeypatch.setattr("compression.deployment.parity.CONFIDENCE", 1e-6)
     detector = open_detector(str(checkpoint_of(runs[task])))
     exported = deploy(detector, "onnx", imgsz=64, dataset=open_dataset(data_of(here, task), task))
     assert exported.exported.size_bytes > 0

@@ -17,11 +17,11 @@ import pytest
 from cache.queue import this_host
 from cache.record import Progress, RunState, RunStatus
 from cache.store import Store
-from compression.checkpoint import write_checkpoint
-from compression.detector import open_detector
 from compression.jobs.control import cancel, resume
 from compression.jobs.submit import submit
 from compression.jobs.worker import ensure_worker, startable
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector
 from compression.request import RunRequest
 from compression.spec import WITHOUT_IMAGES
 from tests import factories

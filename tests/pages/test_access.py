@@ -14,14 +14,14 @@ from streamlit.testing.v1 import AppTest
 
 from cache.record import Progress
 from cache.store import Store, plan_key
-from compression.exported import exports_folder, save_export
+from compression.deployment.exported import exports_folder, save_export
 from compression.home import run_folder
 from compression.jobs import local, worker
 from compression.request import RunRequest
 from pages.parts import access, results
 from pages.parts.access import is_for_this_machine_only
 from tests import factories
-from tests.compression.test_exported import record_of
+from tests.compression.deployment.test_exported import record_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["explore", "device", "detections", "runs", "deploy", "bring"]

@@ -12,13 +12,13 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Caption, Code, Markdown
 
 from cache.store import Store
-from compression.exported import ExportRecord, exports_folder, save_export
+from compression.deployment.exported import ExportRecord, exports_folder, save_export
 from compression.home import run_folder
 from compression.jobs import local
 from pages.parts import results
 from tests import factories
-from tests.compression.test_exported import record_of
-from tests.pages.test_job_views import job_of
+from tests.compression.deployment.test_exported import record_of
+from tests.pages.jobs.test_job_views import job_of
 
 ROOT = Path(__file__).parents[2]
 SHA = "ef" * 32

@@ -17,8 +17,7 @@ from streamlit.testing.v1.element_tree import Caption, Error, Header, Info, Mark
 
 from cache.shipped import SHIPPED
 from cache.store import Store
-from compression.dataset import open_dataset
-from compression.detection_ranking import (
+from compression.accuracy.detection_ranking import (
     DetectionRanking,
     ObjectOutcome,
     RankRow,
@@ -29,12 +28,13 @@ from compression.detection_ranking import (
     save_ranking,
     total_of,
 )
-from compression.detections import DEFAULT_CONF, Detection
+from compression.accuracy.detections import DEFAULT_CONF, Detection
+from compression.data.dataset import open_dataset
+from compression.data.shapes import draw_dataset, fingerprint
 from compression.home import run_folder
 from compression.jobs import local
-from compression.shapes import draw_dataset, fingerprint
 from pages.parts import results
-from pages.parts.gallery import ranking_rows
+from pages.parts.detections.gallery import ranking_rows
 from tests import factories
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def test_the_slider_runs_no_network_again(monkeypatch: pytest.MonkeyPatch) -> No
         score = 0.5 if "level5" in checkpoint.name else 0.9
         return [[Detection(class_index=0, name="disc", score=score, box_xyxy=box)]]
 
-    monkeypatch.setattr("compression.detections.detect", look)
+    monkeypatch.setattr("compression.accuracy.detections.detect", look)
     opened = page()
     assert "Level 5 finds 1 of the 1 object that the original finds; lost: none" in texts(opened)
     assert looks == [0.05, 0.05]
@@ -260,7 +260,7 @@ def test_a_model_is_not_compared_with_itself() -> None:
 def test_what_the_page_imports_is_no_torch_until_it_looks_at_an_image() -> None:
     program = (
         "import sys\n"
-        "import pages.parts.changes, pages.parts.compared_levels, pages.parts.gallery, pages.parts.picture_plot\n"
+        "import pages.parts.detections.changes, pages.parts.detections.compared_levels, pages.parts.detections.gallery, pages.parts.detections.picture_plot\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'torch', 'ultralytics', 'torchvision', 'scipy'}\n"
         "assert not found, found\n"
     )

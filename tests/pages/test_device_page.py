@@ -15,7 +15,7 @@ from compression.jobs import local
 from pages.parts import results
 from tests import factories
 from tests.factories import accuracy, latency
-from tests.pages.test_job_views import job_of
+from tests.pages.jobs.test_job_views import job_of
 
 ROOT = Path(__file__).parents[2]
 LEVEL_3 = "03" * 32

@@ -15,14 +15,14 @@ from streamlit.testing.v1 import AppTest
 
 from cache.record import RunRecord
 from cache.store import Store, plan_key
-from compression.dataset import class_names
+from compression.data.dataset import class_names
 from compression.jobs import local
 from compression.levels import LEVELS
 from compression.request import RunRequest
 from compression.spec import CutMethod, Target
 from pages.parts import results
-from pages.parts.runs import NEWEST_WANTED
-from pages.parts.view import WITHOUT_WEIGHTS
+from pages.parts.explore.view import WITHOUT_WEIGHTS
+from pages.parts.jobs.runs import NEWEST_WANTED
 from tests import factories
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cache.record import RunRecord
-from compression import cli
+from compression.cli import main as cli
 from compression.levels import target_of
 from compression.request import RunRequest
 from compression.spec import LatencyTarget, RunSpec, Target
@@ -44,7 +44,7 @@ def _typed(command: str, monkeypatch: pytest.MonkeyPatch) -> RunRequest:
     monkeypatch.setattr(cli, "_run", take)
     # What asks the machine for its backends imports torch.
     backends = SimpleNamespace(latency_target=lambda *given: LATENCY)
-    monkeypatch.setitem(sys.modules, "compression.latency_target", backends)
+    monkeypatch.setitem(sys.modules, "compression.pruning.latency_target", backends)
     program, *arguments = shlex.split(command)
     assert program == "trimboard"
     cli.main(arguments)

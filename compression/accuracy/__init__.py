@@ -1,0 +1,1 @@
+"""What a checkpoint detects, and how well: Ultralytics' validators, and two models compared image by image."""

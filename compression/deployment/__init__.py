@@ -1,0 +1,1 @@
+"""A checkpoint on a device: exported, compared with its original, and timed."""

@@ -1,0 +1,1 @@
+"""Which channels go, and what brings accuracy back before any training."""

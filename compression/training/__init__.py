@@ -1,0 +1,1 @@
+"""Fine-tuning by Ultralytics' trainer that keeps the pruned architecture, and can be interrupted at any time."""

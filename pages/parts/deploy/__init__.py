@@ -1,0 +1,1 @@
+"""Files for deployment: which checkpoints there are, and how they are exported."""

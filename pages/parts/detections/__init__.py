@@ -1,0 +1,1 @@
+"""Two levels on the same images."""

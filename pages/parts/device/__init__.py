@@ -1,0 +1,1 @@
+"""What was timed and measured on exported files."""

@@ -1,0 +1,1 @@
+"""Where a cut was made: the heatmap of the layers, and one layer opened."""

@@ -1,0 +1,152 @@
+"""Blocks of the user's: docs/blocks.md as it stands, and what happens where it is not heeded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from ultralytics.nn import modules, tasks
+from ultralytics.nn.modules import Conv
+from ultralytics.nn.tasks import DetectionModel
+
+from compression.errors import ModelError, SpecError
+from compression.graph import blocks
+from compression.graph.blocks import register_block
+from compression.models.checkpoint import write_checkpoint
+from compression.models.detector import open_detector, read_checkpoint
+from compression.pruning.planner import Planner
+from compression.pruning.surgery import apply_plan, without_channels
+from compression.spec import Target
+from tests.compression.small_models import build, equal, outputs, randomised
+
+DOCS = Path(__file__).parents[3] / "docs" / "blocks.md"
+HALF = Target(gflops_kept=0.5, params_kept=None)
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test makes known is unknown to the next one."""
+    known = dict(blocks._REGISTRY)
+    blocks.load_own_blocks.cache_clear()
+    yield
+    blocks._REGISTRY.clear()
+    blocks._REGISTRY.update(known)
+    blocks.load_own_blocks.cache_clear()
+    for name in ("Squeeze", "Gate", "Shuffle"):
+        for module in (modules, tasks):
+            if hasattr(module, name):
+                delattr(module, name)
+
+
+def cut(model: DetectionModel, target: Target = HALF) -> tuple[DetectionModel, DetectionModel, Planner]:
+    """A model after a cut, the same with the channels silenced, and what planned it."""
+    planner = Planner(model, 64)
+    plan = planner.plan(target)
+    return apply_plan(model, planner.trace, plan), without_channels(model, planner.trace, plan), planner
+
+
+def test_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "\n\n".join(re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
+    (tmp_path / "my_blocks.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(blocks.BLOCKS_VARIABLE, "my_blocks")
+    rows = "\n".join(
+        f"  - {row}"
+        for row in (
+            *("[-1, 1, Conv, [64, 3, 2]]", "[-1, 1, Conv, [64, 3, 2]]", "[-1, 1, Squeeze, [64, 32]]"),
+            *("[-1, 1, Gate, [64, 48]]", "[-1, 1, Shuffle, []]", "[-1, 1, Conv, [64, 3, 2]]"),
+        )
+    )
+    (tmp_path / "mine.yaml").write_text(f"nc: 1\nbackbone:\n{rows}\nhead:\n  - [[-1], 1, Detect, [nc]]\n")
+    model = randomised(open_detector(str(tmp_path / "mine.yaml")).module)
+    pruned, silenced, planner = cut(model)
+    assert planner.trace.unknown == ()
+    assert {group.locked for group in planner.trace.groups} == {None, "the outputs of the head"}
+    for our, their in zip(outputs(pruned), outputs(silenced), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-3, atol=1e-4)
+    assert pruned.model[3].hidden == pruned.model[3].cv2.conv.in_channels < 48
+    pruned.args = {}
+    write_checkpoint(pruned, tmp_path / "cut.pt", {})
+    back, _ = read_checkpoint(tmp_path / "cut.pt")
+    assert equal(outputs(back), outputs(pruned.half().float()))
+
+
+class Turned(nn.Module):
+    """Gives its channels in the opposite order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1 = Conv(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.cv1(x).flip(1)
+
+
+def with_block(block: nn.Module) -> DetectionModel:
+    """A detector with that block in it."""
+    model = build([-1, 1, "nn.Identity", []], [-1, 1, "Conv", [64, 3, 1]])
+    for name, value in {"i": 2, "f": -1, "type": "own"}.items():
+        setattr(block, name, value)
+    model.model[2] = block
+    return randomised(model)
+
+
+def test_an_unknown_block_stays_and_is_counted() -> None:
+    model = with_block(Turned())
+    pruned, silenced, planner = cut(model)
+    assert [block.type for block in planner.trace.unknown] == ["Turned"]
+    assert equal(list(pruned.model[2].parameters()), list(model.model[2].parameters()))
+    for our, their in zip(outputs(pruned), outputs(silenced), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-3, atol=1e-4)
+    (row,) = (row for row in planner.plan(HALF).layers if row.name == "model.2")
+    # 64 x 64 kernels at 16 x 16 positions, and a BatchNorm.
+    assert (row.channels_before, row.gflops_after, row.params_after) == (64, 2 * 64 * 64 * 256 / 1e9, 64 * 64 + 128)
+    assert row.locked == "block model.2 (Turned) is not known"
+
+
+def test_an_operation_that_is_not_followed_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    register_block(Turned)
+    _, _, planner = cut(with_block(Turned()))
+    (turned,) = (group for group in planner.trace.groups if group.name == "model.2.cv1.conv")
+    assert turned.locked == "the operation 'flip' is not followed"
+
+
+def wrong(block: Any, x: torch.Tensor, channels: Any) -> torch.Tensor:
+    """A stand-in that keeps the order, which the block does not."""
+    out: torch.Tensor = block.cv1(x)
+    return out
+
+
+def test_a_wrong_stand_in_is_noticed() -> None:
+    register_block(Turned, stand_in=wrong)
+    with pytest.raises(ModelError, match=r"does not give what the original gives .* of Turned does not hold"):
+        cut(with_block(Turned()))
+
+
+class Split(nn.Module):
+    """Holds a width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.cv2, self.width = Conv(64, 64), Conv(32, 64), 32
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = self.cv1(x).split((self.width, self.width), 1)
+        return self.cv2(first + second)
+
+
+def test_a_width_that_nobody_sets_is_noticed() -> None:
+    register_block(Split)
+    with pytest.raises(ModelError, match=r"The narrower model does not run .* of Split does not hold"):
+        cut(with_block(Split()))
+
+
+def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(blocks.BLOCKS_VARIABLE, "no_such_blocks")
+    with pytest.raises(SpecError, match="The module 'no_such_blocks' that TRIMBOARD_BLOCKS names cannot be imported"):
+        open_detector("yolo26n.yaml")
