@@ -37,7 +37,8 @@ from compression.models.detector import (
     task_asked_for,
     with_classes,
 )
-from compression.pruning.cut import looks_at_images
+from compression.models.unfuse import was_fused
+from compression.pruning.cut import looks_at_images, settled
 from compression.pruning.planner import Planner
 from compression.request import RunRequest
 from compression.rounds import Compressed, Rounds
@@ -294,6 +295,7 @@ class _Run:
         self.tell: Tell = StoreTeller(key=self.asked.key, further=tell)
         self.log_file = log_file
         self.seconds: dict[str, float] = {}
+        self.warnings: tuple[str, ...] = ()
         commit()
 
     def outcome(self, detector: Detector, *, again: bool) -> Outcome:
@@ -302,12 +304,20 @@ class _Run:
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered(), plain_errors(self.dataset, run_folder(self.asked.key)):
+            detector = self._settled(detector)
             if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape, self.dataset.names):
                 detector = self._train_original(detector)
             record = self._measure_original(detector)
             if self.asked.level != ORIGINAL:
                 record = self._compress(detector, record)
         return Outcome(record=record, cached=False, checkpoint=own_store().artifact_path(record))
+
+    def _settled(self, detector: Detector) -> Detector:
+        """The model as it can be trained, see `unfuse`."""
+        if not was_fused(detector.module):
+            return detector
+        self.warnings = detector.warnings
+        return settled(detector, self.dataset, imgsz=self.asked.imgsz, device=self.asked.device)
 
     def find(self, detector: Detector) -> RunRecord | None:
         """The stored result."""
@@ -418,7 +428,7 @@ class _Run:
             assert detector.file is not None
             stored = run_folder(spec.key) / f"{detector.label}.pt"
             stored.parent.mkdir(parents=True, exist_ok=True)
-            if spec.classes:
+            if spec.classes or self.warnings:
                 write_checkpoint(detector.module, stored, {})
             else:
                 shutil.copy(detector.file, stored)
@@ -490,7 +500,7 @@ class _Run:
             curve=made.curve if made else curve,
             environment=describe_environment(spec.device),
             seconds=dict(self.seconds),
-            warnings=(*(made.warnings if made else warnings), *self._name_warnings(detector)),
+            warnings=(*self.warnings, *(made.warnings if made else warnings), *self._name_warnings(detector)),
             time=made.time if made else None,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -27,6 +27,7 @@ from compression.errors import ModelError
 from compression.graph.blocks import load_own_blocks
 from compression.models.catalog import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
 from compression.models.kinds import KINDS, task_of
+from compression.models.unfuse import unfuse, was_fused
 from compression.spec import HeadName, default_imgsz_of
 
 # Ultralytics would tell its makers of each training, validation, prediction and export. Its setting for that is the
@@ -83,12 +84,28 @@ class Detector:
         usual = trained if isinstance(trained, int) else default_imgsz_of(self.task)
         return int(self.info.get("imgsz", usual))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What about the model whoever reads its results should know."""
+        if not was_fused(self.module):
+            return ()
+        head = "; its one-to-many head begins as a copy of the end-to-end one" if self.has_e2e_head else ""
+        return (
+            f"{self.label!r} was fused for deployment and is unfused again; its BatchNorm takes its statistics from "
+            f"training images where a data set is given{head}.",
+        )
+
     def choose_head(self, head: HeadName | None) -> HeadName:
         """The predictions to measure: those asked for, else end-to-end where the model has them.
 
         Raises:
-            ModelError: end-to-end predictions are asked for and the model has none.
+            ModelError: the model has no such predictions.
         """
+        if head == "nms" and self.has_e2e_head and was_fused(self.module):
+            raise ModelError(
+                f"{self.label!r} was fused, which took the head that --head nms would measure; "
+                f"measure it with --head e2e."
+            )
         if head == "e2e" and not self.has_e2e_head:
             raise ModelError(f"{self.label!r} has no end-to-end head; measure it with --head nms.")
         return head or ("e2e" if self.has_e2e_head else "nms")
@@ -150,6 +167,7 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
     module = _up_to_date(module).float().eval()
+    unfuse(module)
     module.args = {**_default_args(module), **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
@@ -485,10 +503,6 @@ def _check_detector(module: Any, name: str) -> None:
     last, heads = module.model[-1], KINDS[task_of(module)].heads
     if type(last) not in heads:
         raise ModelError(f"{name!r} ends in {type(last).__name__}, not in {heads[0].__name__}; {_ONLY}.")
-    if module.is_fused():
-        raise ModelError(
-            f"{name!r} is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()."
-        )
 
 
 def _is_as_its_yaml(module: DetectionModel) -> bool:

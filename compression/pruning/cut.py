@@ -20,12 +20,21 @@ from compression.graph.cost_sheet import CostSheet
 from compression.levels import resolve_target
 from compression.models.checkpoint import checkpoint_info, write_checkpoint
 from compression.models.detector import Detector, needs_training, open_detector, with_classes
+from compression.models.unfuse import settle_batchnorm, was_fused
 from compression.pruning.criteria import CRITERIA
 from compression.pruning.latency_target import Timetable
 from compression.pruning.planner import Planner, PruningPlan
 from compression.pruning.recovery import recover, reestimate_batchnorm
 from compression.pruning.surgery import apply_plan, kept_outputs
-from compression.spec import DEFAULT_IMGSZ, DEFAULT_SEED, WITHOUT_IMAGES, CutMethod, HeadName, Target
+from compression.spec import (
+    DEFAULT_CALIBRATION_IMAGES,
+    DEFAULT_IMGSZ,
+    DEFAULT_SEED,
+    WITHOUT_IMAGES,
+    CutMethod,
+    HeadName,
+    Target,
+)
 from compression.telling import Tell, silent
 from compression.wishes import Wish
 
@@ -142,6 +151,14 @@ def _calibration(dataset: Dataset | None, imgsz: int, method: CutMethod) -> Cali
     return load_calibration(dataset, imgsz=imgsz, n_images=method.calibration_images, seed=method.seed)
 
 
+def settled(detector: Detector, dataset: Dataset, *, imgsz: int, device: str = "cpu") -> Detector:
+    """A detector that was fused, with what its BatchNorm has to know of the training images; others as they are."""
+    if not was_fused(detector.module):
+        return detector
+    calibration = load_calibration(dataset, imgsz=imgsz, n_images=DEFAULT_CALIBRATION_IMAGES, seed=DEFAULT_SEED)
+    return replace(detector, module=settle_batchnorm(detector.module, calibration.images, device=torch_device(device)))
+
+
 def looks_at_images(method: CutMethod) -> bool:
     """Whether a method needs training images."""
     return CRITERIA[method.criterion].needs_images or method.recovery != "none"
@@ -241,7 +258,7 @@ def plan_all(
             after=pruning.after,
             layers=pruning.layers,
             seconds=round(opened + pruning.seconds, 3),
-            warnings=pruning.warnings,
+            warnings=(*detector.warnings, *pruning.warnings),
             criterion=method.criterion,
             allocation=method.allocation,
             align=method.align,
@@ -314,7 +331,9 @@ def prune(
     if out is not None:
         _check_writable(out)
     detector = open_detector(model, seed=seed)
+    warnings = detector.warnings
     method, dataset = _method_for(detector, data, method)
+    detector = settled(detector, dataset, imgsz=imgsz) if dataset else detector
     cutter = Cutter(
         detector.module,
         imgsz,
@@ -325,7 +344,9 @@ def prune(
         tell=tell,
     )
     pruned = cutter.cut(wanted)
-    pruned = replace(pruned, module=cutter.recover(pruned))
+    pruned = Pruned(
+        module=cutter.recover(pruned), plan=replace(pruned.plan, warnings=(*warnings, *pruned.plan.warnings))
+    )
     if out is not None:
         pruning = pruned.plan
         content = {

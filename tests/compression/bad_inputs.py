@@ -227,11 +227,6 @@ def bad_models() -> Iterator[BadInput]:
             "holds a model of class YOLOEModel",
             OTHER_TASK,
         ),
-        "fused": (
-            torch_file(lambda here: {"model": build().fuse(verbose=False)}),
-            "is fused for deployment",
-            "give the checkpoint before fuse()",
-        ),
     }
     for name, (make, says, remedy) in makers.items():
         yield BadInput(name=name, command=LOADED_MODEL, says=f"'{HERE}/model.pt' {says}", remedy=remedy, make=make)

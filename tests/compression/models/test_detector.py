@@ -204,10 +204,6 @@ def unknown_contents() -> dict[str, tuple[Callable[[], Any], str]]:
         "list": (lambda: [1, 2], DAMAGED),
         "tensor": (lambda: torch.zeros(3), DAMAGED),
         "other module": (lambda: {"model": nn.Linear(2, 2)}, "holds a model of class Linear; only YOLO"),
-        "fused": (
-            lambda: {"model": copy.deepcopy(original("yolov8n")).fuse(verbose=False)},
-            "is fused for deployment and has no BatchNorm left; give the checkpoint before fuse()",
-        ),
     }
 
 
