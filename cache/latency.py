@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache.measured import key_of, read_measured
+from compression.image_size import ImageSize, from_json
 from compression.spec import BackendName, HeadName, PrecisionName
 
 LATENCY_VERSION = 1
@@ -24,7 +25,7 @@ class LatencySpec:
         reference_sha256: of the checkpoint it was timed in turn with, usually level 0; None where it was alone.
         backend: what ran it.
         precision: of the arithmetic.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         batch: images a pass.
         threads: of the processor; 0 where a GPU did the work.
         head: whose predictions were computed.
@@ -32,14 +33,14 @@ class LatencySpec:
         machine: processor or GPU.
         backend_version: of the package that ran it.
         reference_precision: of the reference; None where it is the same.
-        reference_imgsz: of the reference, pixels; None where it is the same.
+        reference_imgsz: of the reference; None where it is the same.
     """
 
     weights_sha256: str
     reference_sha256: str | None
     backend: BackendName
     precision: PrecisionName
-    imgsz: int
+    imgsz: ImageSize
     batch: int
     threads: int
     head: HeadName
@@ -47,7 +48,7 @@ class LatencySpec:
     machine: str
     backend_version: str
     reference_precision: PrecisionName | None = None
-    reference_imgsz: int | None = None
+    reference_imgsz: ImageSize | None = None
 
     @property
     def is_against_its_like(self) -> bool:
@@ -120,6 +121,7 @@ def parse_latency(text: str) -> LatencyRecord:
     """
 
     def build(values: dict[str, Any]) -> LatencyRecord:
-        return LatencyRecord(**{**values, "spec": LatencySpec(**values["spec"])})
+        spec = {name: from_json(value) for name, value in values["spec"].items()}
+        return LatencyRecord(**{**values, "spec": LatencySpec(**spec)})
 
     return read_measured(text, LATENCY_VERSION, build, "A stored latency")

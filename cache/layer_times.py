@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache.measured import key_of, read_measured
+from compression.image_size import ImageSize, from_json
 from compression.spec import BackendName, HeadName, PrecisionName
 
 LAYER_TIMES_VERSION = 1
@@ -24,7 +25,7 @@ class LayerTimesSpec:
         reference: likewise of the model that it was timed in turn with; None where it was alone.
         backend: what ran it.
         precision: of the arithmetic.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         batch: images a pass.
         threads: of the processor; 0 where a GPU did the work.
         head: whose predictions were computed.
@@ -37,7 +38,7 @@ class LayerTimesSpec:
     reference: str | None
     backend: BackendName
     precision: PrecisionName
-    imgsz: int
+    imgsz: ImageSize
     batch: int
     threads: int
     head: HeadName
@@ -123,6 +124,7 @@ def parse_layer_times(text: str) -> LayerTimesRecord:
             TimedForm(**{**form, "layers": tuple(LayerTime(**layer) for layer in form["layers"])})
             for form in values["forms"]
         )
-        return LayerTimesRecord(**{**values, "spec": LayerTimesSpec(**values["spec"]), "forms": forms})
+        spec = LayerTimesSpec(**{name: from_json(value) for name, value in values["spec"].items()})
+        return LayerTimesRecord(**{**values, "spec": spec, "forms": forms})
 
     return read_measured(text, LAYER_TIMES_VERSION, build, "Stored layer times")

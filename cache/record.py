@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from compression.errors import SpecError, TrimboardError
+from compression.image_size import ImageSize, from_json
 from compression.models.catalog import TaskName
 from compression.request import RunRequest
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadName, RunSpec, Target
@@ -290,7 +291,7 @@ class PlanRecord:
 
     Attributes:
         model: label of the model.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         nc: number of classes the model predicts.
         level: 0 to 5, None for a custom target.
         target: the costs asked for, as parts of the original's.
@@ -306,7 +307,7 @@ class PlanRecord:
     """
 
     model: str
-    imgsz: int
+    imgsz: ImageSize
     nc: int
     level: int | None
     target: Target
@@ -336,6 +337,7 @@ class PlanRecord:
             return cls(
                 **{
                     **values,
+                    "imgsz": from_json(values["imgsz"]),
                     "target": Target.from_dict(values["target"]),
                     "time": TimeKept(**timed) if timed else None,
                     "before": Costs(**values["before"]),

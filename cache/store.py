@@ -44,6 +44,7 @@ from cache.tables import (
     summaries_table,
 )
 from compression.home import home, run_folder
+from compression.image_size import ImageSize
 from compression.models.catalog import model_label
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def plan_key(
     model: str,
     weights_sha256: str | None,
     nc: int,
-    imgsz: int,
+    imgsz: ImageSize,
     level: int,
     kpt_shape: tuple[int, int] | None = None,
 ) -> str:
@@ -109,7 +110,7 @@ def plan_key(
         model: catalog name, .yaml, or the path of a .pt.
         weights_sha256: hash of the weights; None for random weights.
         nc: number of classes the model predicts.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         level: 0 to 5.
         kpt_shape: key points that the data set asks for; None for the model's own. Keys without any are as before.
     """
@@ -125,7 +126,7 @@ def plan_key(
 
 
 def sheet_key(
-    model: str, weights_sha256: str | None, nc: int, imgsz: int, kpt_shape: tuple[int, int] | None = None
+    model: str, weights_sha256: str | None, nc: int, imgsz: ImageSize, kpt_shape: tuple[int, int] | None = None
 ) -> str:
     """Sha256 of everything that decides a cost sheet; the same as of `plan_key`, but for the level."""
     decisive = {

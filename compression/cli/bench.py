@@ -12,6 +12,7 @@ from compression.cli.commands import Add, backend_names
 from compression.deployment.export_formats import parse_precisions
 from compression.deployment.lost_time import REST, lost_time
 from compression.errors import SpecError
+from compression.image_size import image_size, in_pixels
 from compression.jobs.local import write_progress
 from compression.models.tasks import head_in_words
 from compression.spec import DEFAULT_IMGSZ, BackendName, HeadName
@@ -34,7 +35,9 @@ def add_bench_command(add: Add) -> None:
     bench.add_argument("--against", metavar="MODEL", help="what ratios are against (default: the result's level 0)")
     names = ", ".join(get_args(BackendName))
     bench.add_argument("--backend", default=DEFAULT_BACKENDS, help=f"some of {names} (default: %(default)s)")
-    bench.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    bench.add_argument(
+        "--imgsz", type=image_size, help=f"pixels, or H,W (default: the checkpoint's run, else {DEFAULT_IMGSZ})"
+    )
     bench.add_argument("--batch", type=int, default=1, help="images a pass (default: %(default)s)")
     bench.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
     bench.add_argument("--precision", default="fp32", help="some of fp32, fp16, int8 (default: %(default)s)")
@@ -103,7 +106,9 @@ def _write(records: list[LatencyRecord], reference: Timed | None, results: TextI
     head = head_in_words(reference.task, spec.head) if reference else f"{spec.head} head"
     against = f"; ratio, with its 95% interval, against {reference.model}" if reference else ""
     threads = f"{spec.threads} thread{'s' * (spec.threads != 1)}, " if spec.threads else ""
-    results.write(f"{spec.imgsz} pixels, batch {spec.batch}, {threads}{head}, {spec.machine}{against}; {included}.\n")
+    results.write(
+        f"{in_pixels(spec.imgsz)} pixels, batch {spec.batch}, {threads}{head}, {spec.machine}{against}; {included}.\n"
+    )
 
 
 def _write_layers(record: LayerTimesRecord, results: TextIO) -> None:

@@ -12,6 +12,7 @@ from compression.accuracy.detection_ranking import SIZE_MEANING, DetectionRankin
 from compression.accuracy.detections import DEFAULT_CONF
 from compression.cli.commands import Add
 from compression.errors import SpecError
+from compression.image_size import square_side
 from compression.spec import DEFAULT_IMGSZ, HeadName
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def add_detections_command(add: Add) -> None:
     asked.add_argument("after", metavar="AFTER", help=help_)
     asked.add_argument("--data", required=True, help="shapes, a known data set, or the path of a data.yaml")
     asked.add_argument("--classes", default="", help="the only classes that both models know, as in person,car")
-    asked.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    asked.add_argument(
+        "--imgsz", type=square_side, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})"
+    )
     asked.add_argument(
         "--head", choices=["e2e", "nms"], help="predictions that count (default: e2e where both have it)"
     )

@@ -17,6 +17,7 @@ from compression.cli.commands import MEASURED_SIZE, Add
 from compression.deployment.export_formats import FORMATS, parse_formats, parse_precisions
 from compression.deployment.exported import ExportRecord, describe_parity, snippet
 from compression.errors import DatasetError, ExportError
+from compression.image_size import image_size
 from compression.jobs.local import write_progress
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_export_command(add: Add) -> None:
     export.add_argument(
         "--precision", default="fp32", metavar="LIST", help="any of fp32, fp16, int8 (default: %(default)s)"
     )
-    export.add_argument("--imgsz", type=int, help=MEASURED_SIZE)
+    export.add_argument("--imgsz", type=image_size, help=MEASURED_SIZE)
     export.add_argument("--batch", type=int, default=1, help="images that a file takes at once (default: %(default)s)")
     export.add_argument("--head", choices=["e2e", "nms"], help="predictions to give (default: e2e where there is one)")
     export.add_argument(

@@ -24,6 +24,7 @@ from compression.cli.report import add_report_command
 from compression.cli.results import add_results_commands
 from compression.cli.sensitivity import add_sensitivity_command
 from compression.errors import SpecError, TrimboardError
+from compression.image_size import ImageSize, image_size, in_pixels, square_side
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, ORIGINAL, resolve_target
 from compression.models.tasks import TASKS, accuracy_names, head_in_words
@@ -264,7 +265,7 @@ def _request(
         steps=options.steps,
         epochs=options.epochs,
         patience=options.patience,
-        imgsz=_image_size(options),
+        imgsz=options.imgsz or default_imgsz(options.model),
         batch=options.batch,
         seed=seed,
         device=options.device,
@@ -312,8 +313,8 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     results.write(f"{head_in_words(detector.task, head)}, {imgsz} pixels\n")
 
 
-def _image_size(options: argparse.Namespace) -> int:
-    size: int | None = options.imgsz
+def _image_size(options: argparse.Namespace) -> ImageSize:
+    size: ImageSize | None = options.imgsz
     return default_imgsz(options.model) if size is None else size
 
 
@@ -415,7 +416,7 @@ def _write_time(time: TimeKept | None, target: Target, results: TextIO) -> None:
 def _write_plan(plan: PlanRecord, results: TextIO) -> None:
     level = "custom target" if plan.level is None else f"level {plan.level}"
     before, after = plan.before, plan.after
-    results.write(f"{plan.model}, {level}, {plan.imgsz} pixels, {plan.nc} classes\n")
+    results.write(f"{plan.model}, {level}, {in_pixels(plan.imgsz)} pixels, {plan.nc} classes\n")
     results.write(f"  channels ranked by {plan.criterion}, cut shared out by {plan.allocation}\n")
     if plan.target.layers:
         results.write(f"  {in_words(plan.target.layers)}\n")
@@ -461,14 +462,14 @@ def _parser() -> argparse.ArgumentParser:
     add("datasets", _datasets, "List the data sets that are known by name.")
 
     plan = add("plan", _plan, "Show what a level would cut, exactly, without training.")
-    _add_model(plan)
+    _add_model(plan, any_size=True)
     _add_cut(plan, "0 to 5, or 'all' for 1 to 5")
     plan.add_argument("--data", help="data set whose classes and training images decide")
     _add_classes(plan)
     _add_method(plan)
 
     prune = add("prune", _prune, "Cut a model and save it, not yet fine-tuned.")
-    _add_model(prune)
+    _add_model(prune, any_size=True)
     _add_cut(prune, "0 to 5")
     prune.add_argument("--out", type=Path, required=True, help="checkpoint to write (.pt)")
     prune.add_argument("--data", help="data set whose training images decide (default: none are looked at)")
@@ -506,14 +507,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "Measure the accuracy of a checkpoint.")
     evaluate.add_argument("checkpoint", metavar="CKPT", help="path of a .pt")
     _add_data(evaluate)
-    evaluate.add_argument("--imgsz", type=int, help=MEASURED_SIZE)
+    evaluate.add_argument("--imgsz", type=square_side, help=MEASURED_SIZE)
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def _add_model(parser: argparse.ArgumentParser, *, any_size: bool = False) -> None:
     parser.add_argument("model", metavar="MODEL", help="yolo26s.pt, yolo26s.yaml, or the path of a .pt or .yaml")
     sizes = f"{DEFAULT_IMGSZ}, {DEFAULT_CLASSIFIER_IMGSZ} of a classifier (-cls)"
-    parser.add_argument("--imgsz", type=int, help=f"pixels (default: {sizes})")
+    # A training takes squares only; what is just counted or cut takes any size.
+    taken, written = (image_size, "pixels, or H,W") if any_size else (square_side, "pixels")
+    parser.add_argument("--imgsz", type=taken, help=f"{written} (default: {sizes})")
 
 
 def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from cache.sensitivity import DEFAULT_IMAGES, GroupSensitivity, SensitivityRecord
 from compression.cli.commands import Add
 from compression.errors import SpecError
+from compression.image_size import square_side
 from compression.jobs.local import write_progress
 from compression.spec import DEFAULT_IMGSZ
 
@@ -23,7 +24,9 @@ def add_sensitivity_command(add: Add) -> None:
     asked.add_argument("model", metavar="MODEL", help="path of a .pt, or the beginning of a stored result's key")
     asked.add_argument("--data", required=True, help="shapes, a known data set, or the path of a data.yaml")
     asked.add_argument("--classes", default="", help="the only classes that the model knows, as in person,car")
-    asked.add_argument("--imgsz", type=int, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})")
+    asked.add_argument(
+        "--imgsz", type=square_side, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})"
+    )
     asked.add_argument(
         "--images",
         type=int,

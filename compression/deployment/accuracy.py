@@ -19,6 +19,7 @@ from compression.deployment.exported import content_sha256, size_of
 from compression.deployment.latency import Timed, calibration_of, place_of
 from compression.environment import all_cores, describe_environment
 from compression.errors import ModelError
+from compression.image_size import in_pixels, longer_side
 from compression.models.detector import read_checkpoint
 from compression.models.kinds import KINDS
 from compression.spec import DEFAULT_BATCH
@@ -48,7 +49,7 @@ def measure_accuracy(
     check_fits(module, subject.checkpoint.name, dataset, setting.head)
     setting = replace(setting, batch=1, threads=os.cpu_count() or 1)
     place = place_of(subject, setting, dataset, tell)
-    tell(Progress(stage=f"validating {place.name} on {setting.backend}, {setting.imgsz} px"))
+    tell(Progress(stage=f"validating {place.name} on {setting.backend}, {in_pixels(setting.imgsz)} px"))
     with all_cores():
         metrics, arithmetic = _validated(place, setting, dataset)
     record = AccuracyRecord(
@@ -74,7 +75,7 @@ def _spec(subject: Timed, setting: Setting, dataset: Dataset) -> AccuracySpec:
         weights_sha256=subject.sha256,
         backend=setting.backend,
         precision=setting.precision,
-        imgsz=setting.imgsz,
+        imgsz=longer_side(setting.imgsz),
         head=setting.head,
         data_fingerprint=dataset.fingerprint,
         calibration=calibration_of(setting, dataset),
@@ -102,7 +103,7 @@ def _validated(place: Path, setting: Setting, dataset: Dataset) -> tuple[Metrics
         metrics = validate(
             model,
             dataset,
-            imgsz=setting.imgsz,
+            imgsz=longer_side(setting.imgsz),
             batch=DEFAULT_BATCH,
             device=setting.device,
             head=setting.head if format_ is None else head_of(format_, setting.precision, setting.head),

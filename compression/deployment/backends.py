@@ -20,6 +20,7 @@ from ultralytics.nn.autobackend import AutoBackend
 
 from compression.environment import package_version, processor
 from compression.errors import ModelError, SpecError, TrimboardError
+from compression.image_size import ImageSize, height_width
 from compression.models.detector import n_channels, read_checkpoint
 from compression.spec import BackendName, FormatName, HeadName, PrecisionName
 
@@ -101,7 +102,7 @@ class Setting:
     Attributes:
         backend: which one.
         precision: of the arithmetic.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         batch: images a pass.
         threads: of the processor; does not matter on a GPU.
         head: whose predictions are computed.
@@ -109,7 +110,7 @@ class Setting:
 
     backend: BackendName
     precision: PrecisionName
-    imgsz: int
+    imgsz: ImageSize
     batch: int
     threads: int
     head: HeadName
@@ -190,7 +191,7 @@ def open_pass(place: Path, setting: Setting) -> Pass:
 
 def _images(setting: Setting, dtype: type[np.float32] | type[np.float16], channels: int) -> Images:
     """[B, channels, H, W] in [0, 1]."""
-    shape = (setting.batch, channels, setting.imgsz, setting.imgsz)
+    shape = (setting.batch, channels, *height_width(setting.imgsz))
     return np.random.default_rng(_SEED).random(shape, dtype=np.float32).astype(dtype)
 
 

@@ -23,6 +23,7 @@ from compression.deployment.parity import measure_parity
 from compression.environment import describe_environment
 from compression.errors import ExportError
 from compression.home import home
+from compression.image_size import ImageSize, in_pixels
 from compression.models.detector import Detector
 from compression.spec import FormatName, HeadName, PrecisionName
 from compression.telling import Tell, silent
@@ -35,7 +36,7 @@ def deploy(
     detector: Detector,
     format_: FormatName,
     *,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int = 1,
     precision: PrecisionName = "fp32",
     head: HeadName | None = None,
@@ -112,7 +113,7 @@ def exported_file(
     format_: FormatName,
     *,
     weights_sha256: str,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     precision: PrecisionName,
     head: HeadName,
@@ -143,7 +144,8 @@ def exported_file(
     )
     with FileLock(home() / LOCK_FILE):
         if not path.exists():
-            tell(Progress(stage=f"exporting {checkpoint.stem} to {FORMATS[format_].label} in {precision}, {imgsz} px"))
+            what = f"{FORMATS[format_].label} in {precision}, {in_pixels(imgsz)} px"
+            tell(Progress(stage=f"exporting {checkpoint.stem} to {what}"))
             export_checkpoint(
                 checkpoint,
                 format_,

@@ -13,6 +13,7 @@ from compression.deployment.export_formats import FORMATS, QUANTIZE, Format, hea
 from compression.deployment.exported import Exported, content_sha256, export_path, size_of
 from compression.environment import check_device
 from compression.errors import ExportError, SpecError
+from compression.image_size import ImageSize, height_width, in_pixels
 from compression.models.detector import Detector, open_detector
 from compression.models.kinds import largest_stride
 from compression.spec import FormatName, HeadName, PrecisionName
@@ -30,7 +31,7 @@ def export_checkpoint(
     format_: FormatName,
     folder: Path,
     *,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int = 1,
     precision: PrecisionName = "fp32",
     head: HeadName | None = None,
@@ -44,7 +45,7 @@ def export_checkpoint(
         format_: what to export it to.
         folder: where the result goes, under the checkpoint's name with head, size, precision and, of INT8, what
             calibrated it; created.
-        imgsz: side of the square input, pixels; a multiple of the model's stride.
+        imgsz: size of the input; its sides are multiples of the model's stride.
         batch: images that the result takes at once.
         precision: "fp16" halves the weights; "int8" is calibrated.
         head: predictions to give; end-to-end where the model has them. Where the format cannot, a warning tells so.
@@ -80,7 +81,7 @@ def export_checkpoint(
     )
     arguments = {
         "format": known.argument,
-        "imgsz": imgsz,
+        "imgsz": list(height_width(imgsz)),
         "batch": batch,
         "quantize": QUANTIZE[precision],
         # Ultralytics exports the end-to-end head where suppression is switched off.
@@ -104,23 +105,25 @@ def export_checkpoint(
     )
 
 
-def _check(format_: str, precision: str, imgsz: int, batch: int) -> None:
+def _check(format_: str, precision: str, imgsz: ImageSize, batch: int) -> None:
     for noun, value, known in (("format", format_, FormatName), ("precision", precision, PrecisionName)):
         if value not in get_args(known):
             raise SpecError(f"There is no {noun} {value!r}; choose one of {', '.join(get_args(known))}.")
-    for noun, number, least in (("image size", imgsz, 32), ("batch", batch, 1)):
+    for noun, number, least in (*(("image size", side, 32) for side in height_width(imgsz)), ("batch", batch, 1)):
         if number < least:
             raise SpecError(f"{noun} {number!r} is not possible; give a whole number from {least} up.")
 
 
-def _check_detector(detector: Detector, imgsz: int) -> None:
+def _check_detector(detector: Detector, imgsz: ImageSize) -> None:
     if detector.file is None:
         raise ExportError(f"{detector.label!r} has random weights; give the path of a .pt to export.")
     stride = largest_stride(detector.module)
-    if imgsz % stride:
+    sides = height_width(imgsz)
+    if any(side % stride for side in sides):
         # Ultralytics would round up and go on.
-        near = -(-imgsz // stride) * stride
-        raise SpecError(f"Image size {imgsz} is no multiple of {stride}, this model's stride; give {near}.")
+        up = [-(-side // stride) * stride for side in sides]
+        near = in_pixels(up[0] if isinstance(imgsz, int) else (up[0], up[1]))
+        raise SpecError(f"Image size {in_pixels(imgsz)} is no multiple of {stride}, this model's stride; give {near}.")
 
 
 def _export(detector: Detector, known: Format, path: Path, arguments: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from cache.strict import misfit
 from compression.deployment.export_formats import FORMATS, head_of
 from compression.errors import ExportError
 from compression.home import home
+from compression.image_size import ImageSize, from_json, in_pixels
 from compression.models.catalog import TaskName
 from compression.spec import FormatName, HeadName, PrecisionName
 
@@ -41,7 +42,7 @@ class Exported:
     Attributes:
         format: what it was exported to.
         precision: of its weights, and with INT8 of what its layers compute.
-        imgsz: side of the square input, pixels; fixed.
+        imgsz: size of the input; fixed.
         batch: images that it takes at once; fixed.
         head: the predictions that it gives: end-to-end, or one-to-many, which need suppression.
         path: the file, or the folder of a format of several files.
@@ -53,7 +54,7 @@ class Exported:
 
     format: FormatName
     precision: PrecisionName
-    imgsz: int
+    imgsz: ImageSize
     batch: int
     head: HeadName
     path: Path
@@ -147,6 +148,7 @@ class ExportRecord:
         try:
             exported, parity = known["exported"], known["parity"]
             paths = {"path": Path(exported["path"]), "warnings": tuple(exported["warnings"])}
+            paths |= {"imgsz": from_json(exported["imgsz"])}
             record = cls(
                 **{
                     **known,
@@ -172,7 +174,7 @@ def export_path(
     format_: FormatName,
     *,
     precision: PrecisionName,
-    imgsz: int,
+    imgsz: ImageSize,
     batch: int,
     head: HeadName,
     calibration: str = "",
@@ -190,7 +192,8 @@ def export_path(
     given = head_of(format_, precision, head)
     calibrates = precision == "int8" and FORMATS[format_].calibrates
     calibrated = f"-{calibration[:CALIBRATION_DIGITS]}" if calibrates and calibration else ""
-    return folder / f"{stem}-{given}-{imgsz}{batched}-{precision}{calibrated}{FORMATS[format_].suffix}"
+    size = in_pixels(imgsz).replace(" ", "")
+    return folder / f"{stem}-{given}-{size}{batched}-{precision}{calibrated}{FORMATS[format_].suffix}"
 
 
 def save_export(record: ExportRecord) -> None:
@@ -241,7 +244,7 @@ def snippet(exported: Exported, path: str) -> str:
     )
 
 
-def _use(task: TaskName, half: str, imgsz: int) -> str:
+def _use(task: TaskName, half: str, imgsz: ImageSize) -> str:
     """What prints the results of a model on a photograph."""
     run = f'model(ASSETS / "bus.jpg", imgsz={imgsz}{half})[0]'
     hint = "  # or the path of your image"

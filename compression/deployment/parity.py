@@ -26,6 +26,7 @@ from compression.data.shapes import draw_dataset
 from compression.deployment.export_formats import FORMATS
 from compression.deployment.exported import Exported, Parity
 from compression.errors import ExportError
+from compression.image_size import height_width
 from compression.models.catalog import TaskName
 from compression.models.detector import read_checkpoint
 from compression.models.kinds import KINDS, task_of
@@ -157,7 +158,7 @@ def _detect(
         overrides={
             "task": task,
             "mode": "predict",
-            "imgsz": exported.imgsz,
+            "imgsz": list(height_width(exported.imgsz)),
             "conf": CONFIDENCE,
             "nms": False if exported.head == "e2e" else None,
             # The file takes squares only, and the checkpoint shall see the same.

@@ -25,6 +25,7 @@ from compression.graph.blocks import HEAD_OUTPUTS, training_only
 from compression.graph.channels import channels_in, channels_out, is_depthwise
 from compression.graph.cost_sheet import CostSheet, CoupledChannels, Fixed, Layer
 from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted
+from compression.image_size import ImageSize, height_width
 
 
 class CostModel(CostSheet):
@@ -33,10 +34,10 @@ class CostModel(CostSheet):
     Args:
         model: an unfused Ultralytics `DetectionModel`; not modified.
         trace: its channel groups.
-        imgsz: side of the square input, pixels; a multiple of the model's largest stride.
+        imgsz: size of the input; its sides are multiples of the model's largest stride.
     """
 
-    def __init__(self, model: DetectionModel, trace: Trace, imgsz: int) -> None:
+    def __init__(self, model: DetectionModel, trace: Trace, imgsz: ImageSize) -> None:
         layers = tuple(_layers(model, trace, imgsz))
         index = {layer.name: i for i, layer in enumerate(layers)}
         super().__init__(layers, tuple(_coupled(group, index) for group in trace.groups), trace.ties)
@@ -67,7 +68,7 @@ def shown_as(name: str) -> str:
     return parent if last in NORMALISED else name
 
 
-def _layers(model: DetectionModel, trace: Trace, imgsz: int) -> list[Layer]:
+def _layers(model: DetectionModel, trace: Trace, imgsz: ImageSize) -> list[Layer]:
     unknown = {block.name: block for block in trace.unknown}
     left_out = tuple(f"{name}." for name in unknown)
     modules = {name: module for name, module in model.named_modules() if not name.startswith(left_out)}
@@ -101,7 +102,7 @@ def _untraced(modules: Mapping[str, nn.Module], trace: Trace) -> dict[str, nn.Li
     }
 
 
-def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: int) -> Iterator[Layer]:
+def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: ImageSize) -> Iterator[Layer]:
     sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
     reasons = _reasons(trace)
     for_loss = training_only(trace.twin)
@@ -188,7 +189,7 @@ def _fixed_layer(name: str, module: nn.Module, channels: int, fixed: Fixed, reas
     )
 
 
-def _counted_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, Fixed]:
+def _counted_costs(model: DetectionModel, names: tuple[str, ...], imgsz: ImageSize) -> dict[str, Fixed]:
     """Counted costs of blocks and layers that are left as they are, on both graphs."""
     trained = copy.deepcopy(model).eval()
     deployed = copy.deepcopy(trained)
@@ -209,7 +210,7 @@ def _counted_costs(model: DetectionModel, names: tuple[str, ...], imgsz: int) ->
 
 
 @torch.no_grad()
-def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[str, tuple[int, int]]:
+def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: ImageSize) -> dict[str, tuple[int, int]]:
     """Operations and parameters of some modules; none of those that `fuse()` took away."""
     counter = FlopCounterMode(display=False)
     flops = dict.fromkeys(names, 0)
@@ -219,7 +220,7 @@ def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: int) -> dict[st
         module.register_forward_hook(lambda *_, at=name: flops.update({at: flops[at] + counter.get_total_flops()}))
     first = next(module for module in graph.modules() if isinstance(module, nn.Conv2d))
     with counter:
-        graph(first.weight.new_zeros(1, first.in_channels, imgsz, imgsz))
+        graph(first.weight.new_zeros(1, first.in_channels, *height_width(imgsz)))
     params = {name: sum(each.numel() for each in module.parameters()) for name, module in present.items()}
     return {name: (flops[name], params.get(name, 0)) for name in names}
 

@@ -24,6 +24,7 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.errors import ModelError, TrimboardError
 from compression.graph.blocks import known_block, training_only, unknown_blocks
 from compression.graph.channels import IMAGE, ChannelTracer, Indices, Side, channels_out, is_depthwise, opaque_forward
+from compression.image_size import ImageSize, height_width
 
 # Channel couplings do not depend on the image size. Feature maps grow linearly with it on multiples of the stride (at
 # most 64, in P6 models), so that two small images tell the size at any other.
@@ -84,9 +85,10 @@ class FeatureMap:
     slope: tuple[float, float]
     offset: tuple[float, float]
 
-    def cells(self, imgsz: int) -> int:
-        """Height x width at a square image of `imgsz` pixels."""
-        height, width = (round(a * imgsz + b) for a, b in zip(self.slope, self.offset, strict=True))
+    def cells(self, imgsz: ImageSize) -> int:
+        """Height x width at an image of that size."""
+        sides = zip(self.slope, height_width(imgsz), self.offset, strict=True)
+        height, width = (round(a * side + b) for a, side, b in sides)
         return height * width
 
 

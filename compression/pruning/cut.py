@@ -17,6 +17,7 @@ from compression.data.dataset import Dataset, class_names, kpt_shape_in, open_da
 from compression.environment import all_cores, torch_device
 from compression.errors import SpecError
 from compression.graph.cost_sheet import CostSheet
+from compression.image_size import ImageSize, longer_side
 from compression.levels import resolve_target
 from compression.models.checkpoint import checkpoint_info, write_checkpoint
 from compression.models.detector import Detector, needs_training, open_detector, with_classes
@@ -44,7 +45,7 @@ class Cutter:
 
     Args:
         module: the detector; not modified.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input; training images are looked at in the square that holds it.
         method: how channels are chosen and accuracy is recovered.
         dataset: whose training images are looked at; may be None where the method needs none.
         device: Ultralytics' device string.
@@ -61,7 +62,7 @@ class Cutter:
     def __init__(
         self,
         module: DetectionModel,
-        imgsz: int,
+        imgsz: ImageSize,
         method: CutMethod,
         *,
         dataset: Dataset | None = None,
@@ -140,7 +141,7 @@ class Cutter:
         return recovered
 
 
-def _calibration(dataset: Dataset | None, imgsz: int, method: CutMethod) -> Calibration | None:
+def _calibration(dataset: Dataset | None, imgsz: ImageSize, method: CutMethod) -> Calibration | None:
     if not looks_at_images(method):
         return None
     if dataset is None or method.calibration_images == 0:
@@ -148,14 +149,16 @@ def _calibration(dataset: Dataset | None, imgsz: int, method: CutMethod) -> Cali
             f"Criterion {method.criterion!r} with recovery {method.recovery!r} looks at training images and was given "
             f"none; name a data set and at least one image, or choose --criterion l2 --recovery none."
         )
-    return load_calibration(dataset, imgsz=imgsz, n_images=method.calibration_images, seed=method.seed)
+    return load_calibration(dataset, imgsz=longer_side(imgsz), n_images=method.calibration_images, seed=method.seed)
 
 
-def settled(detector: Detector, dataset: Dataset, *, imgsz: int, device: str = "cpu") -> Detector:
+def settled(detector: Detector, dataset: Dataset, *, imgsz: ImageSize, device: str = "cpu") -> Detector:
     """A detector that was fused, with what its BatchNorm has to know of the training images; others as they are."""
     if not was_fused(detector.module):
         return detector
-    calibration = load_calibration(dataset, imgsz=imgsz, n_images=DEFAULT_CALIBRATION_IMAGES, seed=DEFAULT_SEED)
+    calibration = load_calibration(
+        dataset, imgsz=longer_side(imgsz), n_images=DEFAULT_CALIBRATION_IMAGES, seed=DEFAULT_SEED
+    )
     return replace(detector, module=settle_batchnorm(detector.module, calibration.images, device=torch_device(device)))
 
 
@@ -178,7 +181,7 @@ def plan(
     level: int | None = None,
     target: Target | None = None,
     layers: tuple[Wish, ...] = (),
-    imgsz: int = DEFAULT_IMGSZ,
+    imgsz: ImageSize = DEFAULT_IMGSZ,
     data: str | None = None,
     classes: str = "",
     method: CutMethod | None = None,
@@ -190,7 +193,7 @@ def plan(
         level: 0 to 5; None with a custom target.
         target: the costs to keep where `level` is None; not needed where layers are given.
         layers: what single layers keep; level or target are met by the others.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         data: data set whose number of classes the model shall have; the model's own where None.
         classes: names or indices of the only classes to keep; empty for all.
         method: how channels are chosen; None for the default, see `plan_all`.
@@ -206,7 +209,7 @@ def plan_all(
     model: str,
     targets: dict[int | None, Target],
     *,
-    imgsz: int = DEFAULT_IMGSZ,
+    imgsz: ImageSize = DEFAULT_IMGSZ,
     data: str | None = None,
     classes: str = "",
     method: CutMethod | None = None,
@@ -217,7 +220,7 @@ def plan_all(
     Args:
         model: catalog name, .yaml, or the path of a .pt.
         targets: level (None for a custom target) to the costs to keep.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         data: data set whose number of classes the model shall have; the model's own where None.
         classes: names or indices of the only classes to keep, of the data set or else of the model; empty for all.
         method: how channels are chosen; its recovery does not matter. None for that of a run where the model was
@@ -304,7 +307,7 @@ def prune(
     level: int | None = None,
     target: Target | None = None,
     layers: tuple[Wish, ...] = (),
-    imgsz: int = DEFAULT_IMGSZ,
+    imgsz: ImageSize = DEFAULT_IMGSZ,
     data: str | None = None,
     method: CutMethod | None = None,
     seed: int = DEFAULT_SEED,
@@ -318,7 +321,7 @@ def prune(
         level: 0 to 5; None with a custom target.
         target: the costs to keep where `level` is None; not needed where layers are given.
         layers: what single layers keep; level or target are met by the others.
-        imgsz: side of the square input at which the GFLOPs are counted, pixels.
+        imgsz: size of the input at which the GFLOPs are counted.
         data: data set whose training images the method looks at.
         method: how channels are chosen and accuracy is recovered; None for the default, see `plan_all`.
         seed: of everything random.
@@ -352,7 +355,7 @@ def prune(
         content = {
             "level": level,
             "target": asdict(wanted),
-            "imgsz": imgsz,
+            "imgsz": longer_side(imgsz),
             **asdict(method),
             "before": asdict(pruning.before),
             "after": asdict(pruning.after),

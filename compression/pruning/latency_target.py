@@ -27,6 +27,7 @@ from compression.deployment.latency import Timed, latency_spec, measure
 from compression.deployment.layer_times import layer_times_spec, structure_of, time_and_store
 from compression.deployment.profiling import check_profiled
 from compression.errors import SpecError, TargetError
+from compression.image_size import ImageSize, longer_side
 from compression.models.checkpoint import write_checkpoint
 from compression.models.kinds import largest_stride
 from compression.pruning.latency_model import LatencyModel
@@ -69,7 +70,7 @@ class Timetable:
         planner: of the model.
         module: the model; not modified.
         label: what progress and records call it.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         head: whose predictions are computed.
         tell: receives the progress.
     """
@@ -77,7 +78,7 @@ class Timetable:
     planner: Planner
     module: DetectionModel
     label: str
-    imgsz: int
+    imgsz: ImageSize
     head: HeadName
     tell: Tell
 
@@ -192,7 +193,7 @@ class Timetable:
             sha256=structure,
             model=self.label,
             level=None,
-            imgsz=self.imgsz,
+            imgsz=longer_side(self.imgsz),
             stride=largest_stride(self.module),
             has_e2e_head=self.head == "e2e",
             record=None,

@@ -27,6 +27,7 @@ from compression.graph.cost_sheet import Numbers
 from compression.graph.costs import CostModel
 from compression.graph.layer_groups import MIN_GROUP_KEPT, SMALLEST_BLOCK, LayerGroups
 from compression.graph.trace import ChannelGroup, Trace, trace
+from compression.image_size import ImageSize, height_width, in_pixels
 from compression.models.kinds import largest_stride
 from compression.pruning.allocation import ALLOCATIONS, Units
 from compression.pruning.criteria import CRITERIA, Subject, strongest_channels
@@ -83,7 +84,7 @@ class Planner:
 
     Args:
         model: an unfused Ultralytics `DetectionModel`; not modified.
-        imgsz: side of the square input, pixels.
+        imgsz: size of the input.
         criterion: how channels are ranked.
         allocation: how the cut is shared out among the layers.
         calibration: labelled training images, for a criterion that looks at them.
@@ -93,14 +94,14 @@ class Planner:
         align: channels are removed in steps of up to so many, a power of two.
 
     Raises:
-        ModelError: the model cannot be traced, or the image size is no multiple of its largest stride.
+        ModelError: the model cannot be traced, or a side of the image is no multiple of its largest stride.
         SpecError: the criterion needs training images and there are none.
     """
 
     def __init__(
         self,
         model: DetectionModel,
-        imgsz: int,
+        imgsz: ImageSize,
         *,
         criterion: CriterionName = "l2",
         allocation: AllocationName = "uniform",
@@ -110,10 +111,7 @@ class Planner:
         original: DetectionModel | None = None,
         align: int = DEFAULT_ALIGN,
     ) -> None:
-        stride = largest_stride(model)
-        if imgsz < stride or imgsz % stride:
-            nearest = max(round(imgsz / stride), 1) * stride
-            raise ModelError(f"Image size {imgsz} is no multiple of this model's stride {stride}; use {nearest}.")
+        _check_size(imgsz, largest_stride(model))
         self._model = model
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
@@ -441,3 +439,13 @@ def _structure(model: DetectionModel, group: ChannelGroup) -> tuple[tuple[Any, .
     """What a group's channels run through, without names and sizes; equal for groups of isomorphic structure."""
     layers = ((member.side, model.get_submodule(member.layer)) for member in group.members)
     return tuple((side, type(layer).__name__, getattr(layer, "kernel_size", None)) for side, layer in layers)
+
+
+def _check_size(imgsz: ImageSize, stride: int) -> None:
+    sides = height_width(imgsz)
+    if any(side < stride or side % stride for side in sides):
+        near = [max(round(side / stride), 1) * stride for side in sides]
+        nearest = near[0] if isinstance(imgsz, int) else (near[0], near[1])
+        raise ModelError(
+            f"Image size {in_pixels(imgsz)} is no multiple of this model's stride {stride}; use {in_pixels(nearest)}."
+        )

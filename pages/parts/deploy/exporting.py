@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compression.deployment.export_formats import FORMATS, obstacle
 from compression.deployment.exported import ExportRecord, describe_parity, snippet
+from compression.image_size import in_pixels
 from compression.spec import FormatName, PrecisionName
 from pages.parts import formats
 
@@ -96,7 +97,7 @@ def _card(record: ExportRecord) -> FileCard:
     return FileCard(
         key=exported.path.name,
         path=exported.path,
-        title=f"**{label}** · {exported.precision} · {exported.imgsz} px{batch} · {exported.head} head",
+        title=f"**{label}** · {exported.precision} · {in_pixels(exported.imgsz)} px{batch} · {exported.head} head",
         same=record.parity.is_same if record.parity else None,
         parity=describe_parity(record.parity) if record.parity else record.not_compared,
         facts=" · ".join(filter(None, facts)),

@@ -16,6 +16,7 @@ from cache.latency import LatencyRecord
 from cache.record import RunRecord
 from cache.series import Series, cut_in_words
 from cache.siblings import rivals_among
+from compression.image_size import longer_side
 from compression.levels import ORIGINAL
 from compression.spec import BackendName, HeadName, PrecisionName
 from pages.parts.outcome import MetricName
@@ -150,7 +151,7 @@ def combinations_of(
     head: HeadName,
     data_fingerprint: str,
 ) -> list[Combination]:
-    """What was measured on one device, by form, precision and falling size.
+    """What was measured on one device, by form, precision and falling size; on squares, as accuracy is.
 
     Args:
         forms: the checkpoints by sha256.
@@ -173,6 +174,7 @@ def combinations_of(
     alike = [
         one for one in alike if (one.spec.batch, one.spec.head) == (1, head) and one.spec.calibration in calibrated
     ]
+    alike = [one for one in alike if isinstance(one.spec.imgsz, int)]
     # Of several, the newest of those that were timed in turn with the reference.
     for one in sorted(alike, key=lambda one: (_has_ratio(one, originals, imgsz), one.created)):
         timed[_what(one)] = one
@@ -197,7 +199,7 @@ def combinations_of(
 
 
 def _what(one: AccuracyRecord | LatencyRecord) -> tuple[str, PrecisionName, int]:
-    return (one.spec.weights_sha256, one.spec.precision, one.spec.imgsz)
+    return (one.spec.weights_sha256, one.spec.precision, longer_side(one.spec.imgsz))
 
 
 def _ran_on(one: AccuracyRecord | LatencyRecord, device: Device) -> bool:

@@ -11,6 +11,7 @@ from cache.layer_times import LayerTimesRecord
 from cache.record import SHORT_KEY, RunRecord
 from cache.store import Store
 from compression.deployment.lost_time import REST, LostTime, lost_time
+from compression.image_size import in_pixels
 from pages.parts.legend import lost_speed_legend_html
 from pages.parts.plots import CONFIG, draw_lost_speed
 
@@ -151,6 +152,6 @@ def _measured(store: Store, record: RunRecord, originals: set[str]) -> dict[str,
 
 def _where(times: LayerTimesRecord, with_machine: bool) -> str:
     spec = times.spec
-    parts = [f"{spec.backend} {spec.backend_version}", spec.precision, f"{spec.imgsz} px"]
+    parts = [f"{spec.backend} {spec.backend_version}", spec.precision, f"{in_pixels(spec.imgsz)} px"]
     parts += [f"batch {spec.batch}"] * (spec.batch > 1) + [f"{spec.threads} threads"] * (spec.threads > 1)
     return ", ".join(parts + [spec.machine] * with_machine)

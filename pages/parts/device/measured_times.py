@@ -15,6 +15,7 @@ from cache.rivals import originals_of, smaller_siblings
 from cache.series import Series
 from cache.siblings import is_uncut
 from cache.timings import Setting, Times, setting_of
+from compression.image_size import in_pixels
 from compression.levels import ORIGINAL
 
 # What the bench command's help calls a pass; the same holds for each time here.
@@ -111,7 +112,7 @@ def ratios_of(series: Series, own: dict[str, LatencyRecord]) -> dict[str, float]
 def _row(
     setting: Setting, found: LatencyRecord, record: RunRecord, originals: set[str], several_machines: bool
 ) -> dict[str, str]:
-    size = [] if setting.imgsz == record.imgsz else [f"{setting.imgsz} px"]
+    size = [] if setting.imgsz == record.imgsz else [f"{in_pixels(setting.imgsz)} px"]
     head = [] if setting.head == record.head else [f"{setting.head} head"]
     ratio = "not timed"
     if found.spec.reference_sha256 in originals:

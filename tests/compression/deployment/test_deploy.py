@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from cache.record import Progress
@@ -15,7 +16,8 @@ from cache.shipped import SHIPPED
 from compression.data.dataset import Dataset, open_dataset
 from compression.deployment import deploy as module
 from compression.deployment.deploy import deploy
-from compression.deployment.exported import ExportRecord, exports_folder, find_exports, snippet
+from compression.deployment.exported import ExportRecord, exports_folder, find_export, find_exports, snippet
+from compression.errors import SpecError
 from compression.home import home
 from compression.models.detector import Detector, open_detector
 
@@ -53,6 +55,24 @@ def test_full_precision_detects_the_same(onnx: ExportRecord, level_5: Detector) 
     assert parity.max_score < 0.0001
     assert onnx.checkpoint_sha256 == level_5.weights_sha256
     assert onnx.exported.head == "e2e"
+
+
+def test_a_file_for_images_that_are_no_squares_detects_the_same(
+    level_5: Detector, dataset: Dataset, tmp_path: Path
+) -> None:
+    size = (64, 96)
+    record = deploy(level_5, "onnx", imgsz=size, dataset=dataset, folder=tmp_path)
+    assert record.exported.path.name.endswith("-64x96-fp32.onnx")
+    session = onnxruntime.InferenceSession(record.exported.path)
+    assert session.get_inputs()[0].shape == [1, 3, *size]
+    assert record.parity is not None
+    assert record.parity.is_same
+    assert "imgsz=(64, 96)" in snippet(record.exported, "small.onnx")
+    assert find_export(record.exported.path) == record
+    with pytest.raises(
+        SpecError, match=r"^Image size 64 x 100 is no multiple of 32, this model's stride; give 64 x 128\.$"
+    ):
+        deploy(level_5, "onnx", imgsz=(64, 100), folder=tmp_path)
 
 
 def test_the_snippet_runs_beside_the_file(onnx: ExportRecord) -> None:

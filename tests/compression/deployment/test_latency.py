@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cache.latency import LatencyRecord, parse_latency
@@ -14,7 +15,7 @@ from cache.record import RecordError
 from cache.store import own_store
 from compression.cli.bench import add_bench_command
 from compression.deployment import latency
-from compression.deployment.backends import BACKENDS, Setting, why_not_here
+from compression.deployment.backends import BACKENDS, Setting, _images, why_not_here
 from compression.deployment.latency import Timed, measure, opened, reference_of
 from compression.errors import SpecError
 from compression.models.checkpoint import write_checkpoint
@@ -132,6 +133,17 @@ def test_an_architecture_that_was_changed_is_another(tmp_path: Path) -> None:
         file.write_text(form.format(width))
         hashes.append(opened(str(file)).sha256)
     assert hashes[0] != hashes[1]
+
+
+def test_images_that_are_no_squares_are_timed_as_such(checkpoints: tuple[Path, Path]) -> None:
+    whole, narrow = checkpoints
+    asked = setting(imgsz=(IMGSZ, 2 * IMGSZ))
+    (record,) = measure([timed(narrow)], timed(whole), asked, n_rounds=2, tell=silent)
+    (square,) = measure([timed(narrow)], timed(whole), setting(), n_rounds=2, tell=silent)
+    assert record.spec.key != square.spec.key
+    assert parse_latency(json.dumps(record.to_dict())) == record
+    assert own_store().find_latency(record.spec.key) == record
+    assert _images(asked, np.float32, 3).shape == (1, 3, IMGSZ, 2 * IMGSZ)
 
 
 def test_a_record_comes_back_as_it_was(checkpoints: tuple[Path, Path]) -> None:

@@ -18,6 +18,7 @@ from cache.record import Costs
 from compression.graph import blocks
 from compression.graph.blocks import register_block, training_only
 from compression.graph.costs import CostModel
+from compression.image_size import ImageSize, height_width
 from compression.models.catalog import known_models
 from compression.models.detector import open_detector
 from compression.pruning.planner import Planner, PruningPlan
@@ -27,14 +28,14 @@ from tests.compression.small_models import DEEP, FAMILIES, LEVEL_5, original, pl
 from tests.compression.task_data import architecture
 
 families = pytest.mark.parametrize("name", FAMILIES)
-sizes = pytest.mark.parametrize("imgsz", [64, 160])
+sizes = pytest.mark.parametrize("imgsz", [64, 160, (96, 224)], ids=str)
 
 
-def counted(model: DetectionModel, imgsz: int) -> tuple[float, int]:
+def counted(model: DetectionModel, imgsz: ImageSize) -> tuple[float, int]:
     """GFLOPs and parameters of the training graph, counted in a forward pass; without operations for the loss alone."""
     meta = copy.deepcopy(model).to("meta").train()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        meta(torch.empty(1, 3, imgsz, imgsz, device="meta"))
+        meta(torch.empty(1, 3, *height_width(imgsz), device="meta"))
     by_module = counter.get_flop_counts()
     for_loss = sum(
         sum(by_module[f"{type(model).__name__}.{name}"].values())
@@ -44,14 +45,14 @@ def counted(model: DetectionModel, imgsz: int) -> tuple[float, int]:
     return (counter.get_total_flops() - for_loss) / 1e9, n_params(model)
 
 
-def counted_deployed(model: DetectionModel, imgsz: int) -> tuple[float, int]:
+def counted_deployed(model: DetectionModel, imgsz: ImageSize) -> tuple[float, int]:
     """The same of the graph that fuse() leaves, with the end-to-end head where there is one."""
     fused = copy.deepcopy(model).eval()
     if hasattr(fused.model[-1], "one2one_cv2"):
         fused.model[-1].end2end = True
     fused.fuse(verbose=False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        fused(torch.zeros(1, 3, imgsz, imgsz))
+        fused(torch.zeros(1, 3, *height_width(imgsz)))
     return counter.get_total_flops() / 1e9, n_params(fused)
 
 
@@ -59,14 +60,14 @@ def n_params(model: DetectionModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def claimed(name: str, imgsz: int, cut: PruningPlan | None = None) -> Costs:
+def claimed(name: str, imgsz: ImageSize, cut: PruningPlan | None = None) -> Costs:
     """Costs of `original(name)` at that image size, or of a plan."""
     model = CostModel(original(name), planner(name).trace, imgsz)
     kept = model.widths if cut is None else np.array([len(channels) for channels in cut.kept], dtype=np.float64)
     return model.costs(kept)
 
 
-def check(costs: Costs, model: DetectionModel, imgsz: int) -> None:
+def check(costs: Costs, model: DetectionModel, imgsz: ImageSize) -> None:
     gflops, params = counted(model, imgsz)
     assert costs.gflops == pytest.approx(gflops, rel=1e-9)
     assert costs.params == params
@@ -77,7 +78,7 @@ def check(costs: Costs, model: DetectionModel, imgsz: int) -> None:
 
 @families
 @sizes
-def test_original_costs_what_is_counted(name: str, imgsz: int) -> None:
+def test_original_costs_what_is_counted(name: str, imgsz: ImageSize) -> None:
     check(claimed(name, imgsz), original(name), imgsz)
 
 
@@ -125,7 +126,7 @@ def test_linear_layers_that_are_not_followed_cost_what_is_counted(
 
 @families
 @sizes
-def test_pruned_model_costs_what_is_counted(name: str, imgsz: int) -> None:
+def test_pruned_model_costs_what_is_counted(name: str, imgsz: ImageSize) -> None:
     check(claimed(name, imgsz, plan(name, LEVEL_5)), pruned(name, LEVEL_5), imgsz)
 
 
