@@ -13,7 +13,7 @@ def run_command(add_commands: Callable[[Add], None], *arguments: str) -> str:
     """What a command writes.
 
     Args:
-        add_commands: adds it to a parser, as those of `compression.cli_*` do.
+        add_commands: adds it to a parser, as those of `compression.cli` do.
         arguments: its name and what a user types behind it.
     """
     parser = argparse.ArgumentParser()

@@ -606,8 +606,8 @@ def bad_numbers() -> Iterator[BadInput]:
         (
             "image size -64",
             ("plan", "yolo26n.yaml", "--level", "1", "--imgsz=-64"),
-            f"Image size -64 {stride}",
-            "use 32",
+            "'-64' is no size",
+            "give pixels as in 640",
         ),
         (
             "image size 100",
@@ -616,10 +616,22 @@ def bad_numbers() -> Iterator[BadInput]:
             "use 96",
         ),
         (
+            "image size 96 x 100",
+            ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "96,100"),
+            f"Image size 96 x 100 {stride}",
+            "use 96 x 96",
+        ),
+        (
+            "image size of a run that is no square",
+            ("run", "yolo26n.yaml", "--data", "shapes", "--level", "1", "--imgsz", "384,640"),
+            "'384,640' is no square",
+            "give 640 here",
+        ),
+        (
             "word as an image size",
             ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "big"),
-            "invalid int value: 'big'",
-            "--help",
+            "'big' is no size",
+            "give pixels as in 640",
         ),
         (
             "steps of 3",

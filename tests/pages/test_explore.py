@@ -103,6 +103,25 @@ def test_the_page_opens_on_an_answer_and_the_slider_follows_the_budget() -> None
     assert (page.slider(key="level").value, page.query_params["level"]) == (3, "3")
 
 
+ODD_ADDRESSES: tuple[dict[str, str], ...] = (
+    *({"level": level} for level in ("6", "-1", "2.5", "five", "nan", "", "1e9", "3 OR 1=1")),
+    *({name: "<script>alert(1)</script>"} for name in ("model", "data", "seed", "budget", "limit", "cost", "with")),
+    *({name: "model.0=-1,<b>"} for name in ("wish", "layer", "cut", "whatif")),
+    *({name: "../../etc/passwd"} for name in ("model", "data")),
+    *({"limit": limit} for limit in ("-3", "nan", "inf", "1e400", "many")),
+    {"unheard": "of"},
+)
+
+
+@pytest.mark.parametrize("query", ODD_ADDRESSES, ids=str)
+def test_an_address_that_makes_no_sense_opens_as_without_it(query: dict[str, str]) -> None:
+    _save(*factories.series())
+    page = _open(**query)
+    assert not page.exception
+    assert 1 <= page.slider(key="level").value <= 5
+    assert _cards(page)["GFLOPs"]
+
+
 def test_a_cut_that_is_not_on_the_slider_is_recommended_with_its_figures() -> None:
     half = factories.spec(None, target=Target(gflops_kept=0.4, params_kept=None))
     custom = replace(factories.record(5), level=None, spec=half, key=half.key, metrics=factories.metrics(1))
