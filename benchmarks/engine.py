@@ -27,12 +27,12 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.store import Store
+from compression.catalog import CATALOG
 from compression.data.shapes import draw_dataset
 from compression.environment import describe_environment
 from compression.graph.blocks import training_only
 from compression.graph.cost_sheet import GIGA
 from compression.levels import LEVELS, target_of
-from compression.models.catalog import CATALOG
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import open_detector, read_checkpoint
 from compression.pipeline import StoreTeller

@@ -24,9 +24,9 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from benchmarks.engine import KIB, counted_gflops
+from compression.catalog import CATALOG
 from compression.graph.trace import Trace
 from compression.levels import target_of
-from compression.models.catalog import CATALOG
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import open_detector
 from compression.pruning.planner import Planner

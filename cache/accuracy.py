@@ -11,7 +11,7 @@ from typing import Any
 
 from cache.measured import key_of, read_measured
 from cache.record import Metrics
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 from compression.spec import BackendName, HeadName, PrecisionName
 
 ACCURACY_VERSION = 1

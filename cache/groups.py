@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cache.record import RunRecord
+from compression.catalog import CATALOG
 from compression.levels import ORIGINAL
-from compression.models.catalog import CATALOG
 from compression.spec import RunSpec
 
 

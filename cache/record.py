@@ -9,9 +9,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from compression.catalog import TaskName
 from compression.errors import SpecError, TrimboardError
 from compression.image_size import ImageSize, from_json
-from compression.models.catalog import TaskName
 from compression.request import RunRequest
 from compression.spec import DEFAULT_ALIGN, AllocationName, CriterionName, HeadName, RunSpec, Target
 

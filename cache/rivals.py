@@ -16,8 +16,8 @@ from cache.series import Series, cut_in_words
 from cache.siblings import Neighbours, is_uncut, neighbours_of, repeats_of, tuned_alike
 from cache.spread import Spread, pooled
 from cache.timings import Setting, Times
+from compression.catalog import CATALOG
 from compression.levels import ORIGINAL
-from compression.models.catalog import CATALOG
 from compression.spec import LatencyTarget
 
 DEPLOYED = Axis(name="deployed GFLOPs", form="{:.3g} deployed GFLOPs")

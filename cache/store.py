@@ -43,9 +43,9 @@ from cache.tables import (
     sensitivities_table,
     summaries_table,
 )
+from compression.catalog import model_label
 from compression.home import home, run_folder
 from compression.image_size import ImageSize
-from compression.models.catalog import model_label
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,8 +26,8 @@ from cache.siblings import neighbours_of
 from cache.spread import Spread
 from cache.summary import Cell, rounded
 from cache.timings import Times
+from compression.catalog import CATALOG, TaskName
 from compression.levels import LEVELS
-from compression.models.catalog import CATALOG, TaskName
 from compression.models.tasks import TASKS, head_in_words
 
 Word = Literal["prune", "sibling", "undecided", "none smaller", "unknown"]

@@ -23,12 +23,12 @@ from typing import Literal
 from filelock import FileLock
 
 from cache.store import own_store
+from compression.catalog import CATALOG
 from compression.data.archive import unpack
 from compression.data.dataset import data_label, known_datasets, natural_task, open_dataset
 from compression.data.layout import settle
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError, naming_within
 from compression.home import home
-from compression.models.catalog import CATALOG
 
 Kind = Literal["model", "data"]
 KINDS: tuple[Kind, Kind] = ("model", "data")

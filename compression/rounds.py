@@ -12,8 +12,8 @@ from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import EpochRow, Metrics, Progress, TimeKept
 from compression.accuracy.evaluation import evaluate_for
+from compression.catalog import model_label
 from compression.data.dataset import Dataset
-from compression.models.catalog import model_label
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import read_checkpoint
 from compression.pruning.cut import Cutter

@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
+from compression.catalog import TaskName, model_label, task_of_name
 from compression.errors import SpecError
-from compression.models.catalog import TaskName, model_label, task_of_name
 from compression.wishes import Wish, in_words, settled
 
 # Raise when the meaning of a field or of the engine changes so that older results no longer answer the same question.

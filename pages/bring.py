@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from compression.brought import Brought, Kind, brought
-from compression.models.catalog import CATALOG
+from compression.catalog import CATALOG
 from pages.parts import frame
 from pages.parts.access import may_act
 from pages.parts.bringing import JUST_ADDED, bring

@@ -12,9 +12,9 @@ from cache.store import Store
 from compression.accuracy.detection_changes import Comparison, compare
 from compression.accuracy.detections import DEFAULT_CONF, Detection, detect
 from compression.accuracy.labels import ValidationImages, validation_images
+from compression.catalog import TaskName
 from compression.data.images import SUFFIXES
 from compression.errors import DatasetError, TrimboardError
-from compression.models.catalog import TaskName
 from compression.spec import HeadName
 from pages.parts import frame
 from pages.parts.access import may_act

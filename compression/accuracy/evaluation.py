@@ -9,11 +9,11 @@ from typing import Any
 from ultralytics.nn.tasks import DetectionModel
 
 from cache.record import Metrics
+from compression.catalog import TaskName
 from compression.data.dataset import Dataset
 from compression.data.loaded_images import LoadedImages
 from compression.environment import check_device
 from compression.errors import ModelError
-from compression.models.catalog import TaskName
 from compression.models.detector import kpt_shape_of, read_checkpoint, resolved_names, same_classes
 from compression.models.kinds import KINDS, task_of
 from compression.models.tasks import TASKS

@@ -30,7 +30,7 @@ def _compare(options: argparse.Namespace, results: TextIO) -> None:
     from cache.comparison import document, to_csv
     from cache.judged import checkpoints_of, judged
     from cache.store import own_store
-    from compression.models.catalog import model_label
+    from compression.catalog import model_label
 
     store = own_store()
     model = model_label(options.model) if options.model else None

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _models(options: argparse.Namespace, results: TextIO) -> None:
-    from compression.models.catalog import known_models
+    from compression.catalog import known_models
 
     rows = [
         {

@@ -30,7 +30,7 @@ def _report(options: argparse.Namespace, results: TextIO) -> None:
 
     from cache.judged import checkpoints_of
     from cache.store import own_store
-    from compression.models.catalog import model_label
+    from compression.catalog import model_label
     from pages.report.findings import findings_of
     from pages.report.page import file_stem, report_html
 

@@ -33,7 +33,7 @@ def add_results_commands(add: Add) -> None:
 def _export(options: argparse.Namespace, results: TextIO) -> None:
     from cache.exchange import export_results
     from cache.store import own_store
-    from compression.models.catalog import model_label
+    from compression.catalog import model_label
 
     model = model_label(options.model) if options.model else None
     done = export_results(own_store(), options.file, model=model, data=options.data, checkpoints=options.checkpoints)

@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 import yaml
 
+from compression.catalog import TaskName
 from compression.data import shapes
 from compression.data.class_folders import check_class_folders, folder_names, is_class_folders
 from compression.data.dataset_check import check_splits, missing_images
 from compression.errors import DatasetError
 from compression.home import home
-from compression.models.catalog import TaskName
 from compression.models.tasks import TASKS
 
 SHAPES = "shapes"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from compression.catalog import TaskName
 from compression.errors import DatasetError
-from compression.models.catalog import TaskName
 from compression.models.tasks import TASKS
 
 # Ultralytics accepts coordinates that leave the image by this part of its size.

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from cache.strict import misfit
+from compression.catalog import TaskName
 from compression.deployment.export_formats import FORMATS, head_of
 from compression.errors import ExportError
 from compression.home import home
 from compression.image_size import ImageSize, from_json, in_pixels
-from compression.models.catalog import TaskName
 from compression.spec import FormatName, HeadName, PrecisionName
 
 # Raise when what is kept of an export changes its form or meaning: older files are then made again.

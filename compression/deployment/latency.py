@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cache.latency import LatencyRecord, LatencySpec
 from cache.record import Progress, RunRecord
 from cache.store import own_store
+from compression.catalog import TaskName
 from compression.data.dataset import Dataset
 from compression.deployment.backends import (
     BACKENDS,
@@ -36,7 +37,6 @@ from compression.environment import describe_environment
 from compression.errors import ModelError, TrimboardError
 from compression.home import home
 from compression.levels import ORIGINAL
-from compression.models.catalog import TaskName
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import Detector, open_detector
 from compression.models.kinds import largest_stride

@@ -16,6 +16,7 @@ from cache.latency import LatencyRecord
 from cache.record import RunRecord
 from cache.siblings import rivals_among
 from cache.store import own_store
+from compression.catalog import model_label, weights_file
 from compression.data.classes import class_subset
 from compression.data.dataset import Dataset
 from compression.deployment.accuracy import measure_accuracy
@@ -23,7 +24,6 @@ from compression.deployment.backends import Setting, why_not_here
 from compression.deployment.latency import Timed, measure, opened, timed_of
 from compression.errors import ModelError, SpecError, TrimboardError
 from compression.levels import ORIGINAL
-from compression.models.catalog import model_label, weights_file
 from compression.models.detector import file_sha256
 from compression.models.stored import KEY, checkpoint_of, find_checkpoint, find_result, levels_like, original_of
 from compression.request import listed

@@ -20,6 +20,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ASSETS
 from ultralytics.utils.metrics import box_iou
 
+from compression.catalog import TaskName
 from compression.data.dataset import SHAPES, Dataset
 from compression.data.dataset_check import image_pairs
 from compression.data.shapes import draw_dataset
@@ -27,7 +28,6 @@ from compression.deployment.export_formats import FORMATS
 from compression.deployment.exported import Exported, Parity
 from compression.errors import ExportError
 from compression.image_size import height_width
-from compression.models.catalog import TaskName
 from compression.models.detector import read_checkpoint
 from compression.models.kinds import KINDS, task_of
 

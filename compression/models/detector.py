@@ -23,9 +23,9 @@ from ultralytics.nn.tasks import DetectionModel, guess_model_task, torch_safe_lo
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.events import events
 
+from compression.catalog import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
 from compression.errors import ModelError
 from compression.graph.blocks import load_own_blocks
-from compression.models.catalog import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
 from compression.models.kinds import KINDS, task_of
 from compression.models.unfuse import unfuse, was_fused
 from compression.spec import HeadName, default_imgsz_of

@@ -15,7 +15,7 @@ from ultralytics.nn.modules import OBB, Classify, Detect, Pose, Segment
 from ultralytics.nn.modules.head import OBB26, Pose26, Segment26, v10Detect
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, OBBModel, PoseModel, SegmentationModel
 
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 
 # A YOLO halves its maps five times. A classifier says that any size fits it, but costs are counted on whole cells.
 LEAST_STRIDE = 32

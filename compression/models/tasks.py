@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ import torch
 from ultralytics.engine.trainer import BaseTrainer
 
 from cache.record import EpochRow, Progress
+from compression.catalog import TaskName
 from compression.data.dataset import Dataset
-from compression.models.catalog import TaskName
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import read_checkpoint
 from compression.models.tasks import TASKS

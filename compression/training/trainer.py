@@ -22,7 +22,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import file_sha256
 from compression.training.failures import LossError, note_failure

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cache.store import Known
+from compression.catalog import CATALOG
 from compression.levels import LEVELS
-from compression.models.catalog import CATALOG
 
 # Where nothing is measured yet, the page opens on what a newcomer can run soonest.
 BUILT_IN_DATA = "shapes"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from cache.record import Costs, LayerRow, Metrics, PlanRecord, RunRecord
 from cache.series import Series
-from compression.models.catalog import TaskName, task_of_name
+from compression.catalog import TaskName, task_of_name
 from compression.models.tasks import TASKS, accuracy_names
 from pages.parts import formats
 

@@ -14,8 +14,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from cache.record import EpochRow
+from compression.catalog import TaskName
 from compression.deployment.lost_time import LostTime
-from compression.models.catalog import TaskName
 from compression.models.tasks import TASKS
 from pages.parts.jobs.run_cards import losses_of
 from pages.parts.outcome import metric_labels

@@ -13,9 +13,9 @@ import numpy as np
 from cache.record import Costs, Metrics, RunRecord
 from cache.series import Series, method_label
 from cache.siblings import Neighbours, is_uncut
+from compression.catalog import TaskName
 from compression.deployment.pareto import pareto_front
 from compression.levels import LEVELS, ORIGINAL
-from compression.models.catalog import TaskName
 from compression.models.tasks import TASKS, head_in_words
 from pages.parts import formats
 from pages.parts.outcome import COST_LABELS, CostName, MetricName, metric_labels

@@ -11,8 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from cache.record import EpochRow, RunRecord
+from compression.catalog import n_blocks_of
 from compression.levels import LEVELS, ORIGINAL
-from compression.models.catalog import n_blocks_of
 from pages.parts.device.measured_times import ratios_of
 from pages.parts.jobs.run_cards import losses_of
 from pages.parts.layers.heatmap import heatmap, sensitivities

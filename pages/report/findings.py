@@ -14,8 +14,8 @@ from cache.series import Series, by_label, series_of
 from cache.siblings import Neighbours, neighbours_of, rivals_among
 from cache.timings import Times
 from cache.verdict import Verdict, published_verdicts, verdicts_of
+from compression.catalog import TaskName
 from compression.errors import SpecError
-from compression.models.catalog import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from cache.series import capitalized, cut_named
 from cache.siblings import is_uncut
 from cache.spread import half_interval
 from cache.verdict import Verdict
+from compression.catalog import TaskName
 from compression.levels import LEVELS, ORIGINAL
-from compression.models.catalog import TaskName
 from compression.models.tasks import TASKS
 from pages.parts import formats
 from pages.parts.device.measured_times import measured_times

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cache.record import RunRecord
+from compression.catalog import CATALOG
 from compression.data.dataset import is_known_by_name
-from compression.models.catalog import CATALOG
 from compression.request import RunRequest
 from compression.spec import RunSpec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.matrix import COLUMNS, PAGE, RESULTS, _rows, examine, page
-from compression.models.catalog import CATALOG
+from compression.catalog import CATALOG
 
 
 def test_the_page_shows_what_was_measured() -> None:

@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 
 SIZE = 64
 CLASSES = ("wide", "tall")

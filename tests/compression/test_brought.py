@@ -12,9 +12,9 @@ import torch
 
 from cache.store import Store
 from compression.brought import add, brought, find_brought, keep_upload, remove
+from compression.catalog import model_label
 from compression.data.dataset import class_names, open_dataset
 from compression.errors import DatasetError, ModelError, SpecError
-from compression.models.catalog import model_label
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import open_detector
 from compression.request import RunRequest

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from compression.catalog import model_label
 from compression.errors import SpecError, TrimboardError
-from compression.models.catalog import model_label
 from compression.spec import RunSpec, Target, parse_recipe
 
 SPEC = RunSpec(

@@ -21,13 +21,13 @@ from cache.comparison import COLUMNS, comparison, published_table
 from cache.record import RunRecord
 from compression.accuracy.detections import detect
 from compression.accuracy.evaluation import evaluate
+from compression.catalog import TaskName
 from compression.data.calibration import load_calibration
 from compression.data.classes import keep_classes
 from compression.data.dataset import open_dataset
 from compression.deployment.deploy import deploy
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
 from compression.graph.blocks import training_only
-from compression.models.catalog import TaskName
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import (
     kpt_shape_of,

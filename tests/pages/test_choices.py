@@ -12,9 +12,9 @@ from cache.record import RunRecord
 from cache.series import series_of
 from cache.siblings import Neighbours
 from cache.store import known_of
+from compression.catalog import CATALOG
 from compression.data.dataset import class_names
 from compression.errors import DatasetError
-from compression.models.catalog import CATALOG
 from compression.spec import CutMethod, Target
 from pages.parts.choices import architecture_of, choices_of
 from pages.parts.conditions import (

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from cache.record import EpochRow, Metrics, RunRecord
 from cache.series import series_of
 from cache.siblings import neighbours_of
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 from pages.parts.outcome import cards, metric_help, metric_labels, outcome_of
 from pages.parts.plots import draw_accuracy_curve, draw_tradeoff
 from pages.parts.tradeoff import tradeoff

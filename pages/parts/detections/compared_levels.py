@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cache.record import RunRecord
 from cache.series import Series, cut_in_words, cut_named
+from compression.catalog import model_label, weights_file
 from compression.levels import LEVELS, ORIGINAL
-from compression.models.catalog import model_label, weights_file
 
 ORIGINAL_LABEL = "Original"
 

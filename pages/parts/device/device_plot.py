@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 from compression.spec import PrecisionName
 from pages.parts.device.combinations import CostOnDevice
 from pages.parts.device.device_points import COST_TITLES, DevicePoint

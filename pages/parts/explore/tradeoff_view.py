@@ -10,7 +10,7 @@ import streamlit as st
 
 from cache.series import Series, series_of
 from cache.timings import Setting
-from compression.models.catalog import TaskName
+from compression.catalog import TaskName
 from pages.parts.device.measured_times import ratios_of
 from pages.parts.explore.view import View
 from pages.parts.jobs.runs import plain

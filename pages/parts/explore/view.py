@@ -16,9 +16,9 @@ from cache.store import Store
 from cache.timings import Times
 from cache.verdict import Verdict, published_verdicts, verdicts_of
 from compression.brought import find_brought
+from compression.catalog import TaskName, task_of_name
 from compression.errors import DatasetError
 from compression.levels import LEVELS
-from compression.models.catalog import TaskName, task_of_name
 from compression.spec import DEFAULT_IMGSZ, default_imgsz
 from pages.parts.choices import architecture_of
 from pages.parts.chooser import Chosen

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from cache.record import Progress, RunState, RunStatus
 from cache.series import method_label
+from compression.catalog import TaskName, model_label
 from compression.jobs.local import Job
 from compression.levels import ORIGINAL
-from compression.models.catalog import TaskName, model_label
 from compression.models.tasks import TASKS
 from compression.wishes import Wish, in_short
 from pages.parts import formats

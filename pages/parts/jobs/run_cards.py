@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from cache.queue import this_host
 from cache.record import EpochRow, RunState, RunStatus
 from cache.series import cut_in_words, method_label
+from compression.catalog import TaskName, model_label
 from compression.jobs.worker import startable
-from compression.models.catalog import TaskName, model_label
 from compression.spec import RunSpec
 from pages.parts import formats
 from pages.parts.jobs.progress import progress_line

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from compression.catalog import n_blocks_of
 from compression.levels import LEVELS
-from compression.models.catalog import n_blocks_of
 from pages.parts.explore.view import View
 from pages.parts.layers.heatmap import SHOWN_LABELS, Heatmap, Shown, heatmap, most_cut, sensitivities
 from pages.parts.layers.heatmap_plot import KEY, draw_heatmap, frames_css

@@ -15,11 +15,11 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from cache.record import Costs
+from compression.catalog import known_models
 from compression.graph import blocks
 from compression.graph.blocks import register_block, training_only
 from compression.graph.costs import CostModel
 from compression.image_size import ImageSize, height_width
-from compression.models.catalog import known_models
 from compression.models.detector import open_detector
 from compression.pruning.planner import Planner, PruningPlan
 from compression.pruning.surgery import apply_plan

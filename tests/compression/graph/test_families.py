@@ -15,9 +15,9 @@ import torch
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from compression.catalog import CATALOG, FAMILIES, task_of_name
 from compression.graph.costs import CostModel
 from compression.levels import target_of
-from compression.models.catalog import CATALOG, FAMILIES, task_of_name
 from compression.models.checkpoint import write_checkpoint
 from compression.models.kinds import KINDS
 from compression.pruning.planner import TOLERANCE, Planner, PruningPlan

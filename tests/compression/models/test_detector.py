@@ -21,8 +21,7 @@ from ultralytics.nn.modules import SPPF
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import downloads
 
-from compression.errors import ModelError
-from compression.models.catalog import (
+from compression.catalog import (
     CATALOG,
     catalog_name,
     known_models,
@@ -31,6 +30,7 @@ from compression.models.catalog import (
     task_of_name,
     weights_file,
 )
+from compression.errors import ModelError
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import file_sha256, n_channels, needs_training, open_detector, with_classes
 from tests.compression.small_models import LEVEL_5, build, equal, original, outputs, pruned

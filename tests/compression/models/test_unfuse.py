@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from compression.catalog import task_of_name
 from compression.errors import ModelError
 from compression.levels import target_of
-from compression.models.catalog import task_of_name
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import open_detector
 from compression.models.kinds import KINDS
