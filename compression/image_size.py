@@ -13,7 +13,7 @@ from typing import Any
 # Pixels; of a square its side, else (height, width).
 ImageSize = int | tuple[int, int]
 
-_WRITTEN = re.compile(r"(\d+)(?:[,x](\d+))?")
+_WRITTEN = re.compile(r"0*(\d+)(?:[,x]0*(\d+))?")
 
 
 def height_width(imgsz: ImageSize) -> tuple[int, int]:
@@ -43,7 +43,7 @@ def image_size(text: str) -> ImageSize:
         ArgumentTypeError: it is neither; for argparse.
     """
     found = _WRITTEN.fullmatch(text.replace(" ", ""))
-    if not found:
+    if not found or "0" in found.groups():
         raise ArgumentTypeError(f"{text!r} is no size; give pixels as in 640, or height and width as in 384,640")
     height, width = int(found[1]), int(found[2] or found[1])
     return height if height == width else (height, width)

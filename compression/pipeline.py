@@ -27,6 +27,7 @@ from compression.levels import ORIGINAL, resolve_target, target_of
 from compression.life import SignsOfLife
 from compression.models.checkpoint import checkpoint_info, write_checkpoint
 from compression.models.detector import (
+    UNFUSED,
     Detector,
     file_sha256,
     is_architecture,
@@ -37,6 +38,7 @@ from compression.models.detector import (
     task_asked_for,
     with_classes,
 )
+from compression.models.kinds import check_image_size
 from compression.models.unfuse import was_fused
 from compression.pruning.cut import looks_at_images, settled
 from compression.pruning.planner import Planner
@@ -225,6 +227,7 @@ def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple
             f"Recipe 'distill' teaches by the feature maps that a head for objects reads, and {detector.label!r} is a "
             f"classifier; choose another recipe."
         )
+    check_image_size(detector.module, request.imgsz)
     return RunSpec(
         model=request.model,
         weights_sha256=detector.weights_sha256,
@@ -505,7 +508,8 @@ class _Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if record.curve or spec.level != ORIGINAL or spec.classes:
-            info = checkpoint_info(detector.label, record.without_places().to_dict())
+            noted = {UNFUSED: True} if detector.was_unfused and not record.curve else {}
+            info = checkpoint_info(detector.label, {**record.without_places().to_dict(), **noted})
             write_checkpoint(module, checkpoint, info)
         artifact = Artifact(
             name=CHECKPOINT,

@@ -292,7 +292,9 @@ class RunSpec:
             )
         try:
             return cls(**{**known, "target": Target.from_dict(known["target"]), "classes": tuple(known["classes"])})
-        except (TypeError, KeyError, AttributeError) as error:
+        except SpecError:
+            raise
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise SpecError(f"A stored run specification cannot be read: {error}.") from error
 
     @property

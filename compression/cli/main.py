@@ -278,12 +278,14 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
     from compression.accuracy.evaluation import evaluate
     from compression.data.dataset import open_dataset
     from compression.models.detector import open_detector
+    from compression.models.kinds import check_image_size
 
     detector = open_detector(options.checkpoint)
     if detector.file is None:
         raise SpecError(f"{options.checkpoint!r} has random weights; give a .pt to evaluate.")
     head = detector.choose_head(options.head)
     imgsz = options.imgsz or detector.usual_imgsz
+    check_image_size(detector.module, imgsz)
     metrics = evaluate(
         detector.file,
         open_dataset(options.data, detector.task),

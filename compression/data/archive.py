@@ -16,6 +16,8 @@ _CHUNK_BYTES = 1 << 20
 # Bit of a zip entry's flags: its content is encrypted (PKWARE's APPNOTE.TXT, 4.4.4).
 _ENCRYPTED = 1
 # What macOS adds to the zips that it makes.
+# The longest that file systems take.
+MAX_NAME_BYTES = 255
 _OF_MACOS = "__MACOSX"
 
 
@@ -106,6 +108,11 @@ def _place(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
         raise DatasetError(
             f"{archive.name!r} holds {entry.filename!r}, which would leave its folder; pack the folder itself, without "
             "paths above it."
+        )
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in place.parts):
+        raise DatasetError(
+            f"{archive.name!r} holds a name of more than {MAX_NAME_BYTES} bytes ({place.name[:40]!r}...), which no "
+            "disk takes; give the file a shorter one, and pack the folder anew."
         )
     if kind not in (0, stat.S_IFREG):
         raise DatasetError(

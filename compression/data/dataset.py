@@ -370,7 +370,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_YamlLoader)
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date or a number that is none
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
         raise DatasetError(f"{file} is not YAML{line}; give a data.yaml with train, val and names.") from error

@@ -13,9 +13,9 @@ from compression.deployment.export_formats import FORMATS, QUANTIZE, Format, hea
 from compression.deployment.exported import Exported, content_sha256, export_path, size_of
 from compression.environment import check_device
 from compression.errors import ExportError, SpecError
-from compression.image_size import ImageSize, height_width, in_pixels
+from compression.image_size import ImageSize, height_width
 from compression.models.detector import Detector, open_detector
-from compression.models.kinds import largest_stride
+from compression.models.kinds import check_image_size
 from compression.spec import FormatName, HeadName, PrecisionName
 
 # INT8 is calibrated on so many training images at most: what NNCF takes by default, and Ultralytics recommends.
@@ -81,7 +81,7 @@ def export_checkpoint(
     )
     arguments = {
         "format": known.argument,
-        "imgsz": list(height_width(imgsz)),
+        "imgsz": imgsz if isinstance(imgsz, int) else list(imgsz),
         "batch": batch,
         "quantize": QUANTIZE[precision],
         # Ultralytics exports the end-to-end head where suppression is switched off.
@@ -117,13 +117,7 @@ def _check(format_: str, precision: str, imgsz: ImageSize, batch: int) -> None:
 def _check_detector(detector: Detector, imgsz: ImageSize) -> None:
     if detector.file is None:
         raise ExportError(f"{detector.label!r} has random weights; give the path of a .pt to export.")
-    stride = largest_stride(detector.module)
-    sides = height_width(imgsz)
-    if any(side % stride for side in sides):
-        # Ultralytics would round up and go on.
-        up = [-(-side // stride) * stride for side in sides]
-        near = in_pixels(up[0] if isinstance(imgsz, int) else (up[0], up[1]))
-        raise SpecError(f"Image size {in_pixels(imgsz)} is no multiple of {stride}, this model's stride; give {near}.")
+    check_image_size(detector.module, imgsz)
 
 
 def _export(detector: Detector, known: Format, path: Path, arguments: dict[str, Any]) -> None:

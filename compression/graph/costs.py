@@ -103,7 +103,7 @@ def _untraced(modules: Mapping[str, nn.Module], trace: Trace) -> dict[str, nn.Li
 
 
 def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: ImageSize) -> Iterator[Layer]:
-    sizes = {name: feature_map.cells(imgsz) for name, feature_map in trace.feature_maps.items()}
+    sizes = {name: sum(each.cells(imgsz) for each in maps) for name, maps in trace.feature_maps.items()}
     reasons = _reasons(trace)
     for_loss = training_only(trace.twin)
     undeployed = (*_undeployed_prefixes(modules), *for_loss)

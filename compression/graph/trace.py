@@ -119,14 +119,14 @@ class Trace:
     Attributes:
         groups: in the order in which a forward pass meets them.
         ties: indices of the groups that must keep equally many channels, each group in one of them.
-        feature_maps: of each convolution of the training graph, by name.
+        feature_maps: of each convolution of the training graph, by name; one for each time that it runs.
         unknown: the blocks that are left as they are.
         twin: the copy of the model that the groups' couplings refer to.
     """
 
     groups: tuple[ChannelGroup, ...]
     ties: tuple[tuple[int, ...], ...]
-    feature_maps: dict[str, FeatureMap]
+    feature_maps: dict[str, tuple[FeatureMap, ...]]
     unknown: tuple[UnknownBlock, ...]
     twin: DetectionModel
 
@@ -245,25 +245,27 @@ def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
     return first.weight.new_zeros(1, first.in_channels, imgsz, imgsz)
 
 
-def _feature_maps(model: nn.Module) -> dict[str, FeatureMap]:
+def _feature_maps(model: nn.Module) -> dict[str, tuple[FeatureMap, ...]]:
     small, large = (_map_sizes(model, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
-    maps = {}
-    for name, low in small.items():
-        slope = tuple((b - a) / (SECOND_IMGSZ - TRACE_IMGSZ) for a, b in zip(low, large[name], strict=True))
-        offset = tuple(a - each * TRACE_IMGSZ for a, each in zip(low, slope, strict=True))
-        maps[name] = FeatureMap(slope=(slope[0], slope[1]), offset=(offset[0], offset[1]))
-    return maps
+    return {name: tuple(map(_feature_map, low, large[name])) for name, low in small.items()}
+
+
+def _feature_map(low: tuple[int, int], high: tuple[int, int]) -> FeatureMap:
+    """The line through a map's sizes at two image sizes."""
+    slope = tuple((b - a) / (SECOND_IMGSZ - TRACE_IMGSZ) for a, b in zip(low, high, strict=True))
+    offset = tuple(a - each * TRACE_IMGSZ for a, each in zip(low, slope, strict=True))
+    return FeatureMap(slope=(slope[0], slope[1]), offset=(offset[0], offset[1]))
 
 
 @torch.no_grad()
-def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, tuple[int, int]]:
-    """Height and width of the map that tells each convolution's costs."""
-    sizes: dict[str, tuple[int, int]] = {}
+def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, list[tuple[int, int]]]:
+    """Height and width of the maps that tell each convolution's costs, in the order in which it runs."""
+    sizes: dict[str, list[tuple[int, int]]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
             seen = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-            sizes[name] = (seen.shape[-2], seen.shape[-1])
+            sizes.setdefault(name, []).append((seen.shape[-2], seen.shape[-1]))
 
         return hook
 

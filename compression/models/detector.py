@@ -37,6 +37,9 @@ events.enabled = False
 # Where what Trimboard adds to a checkpoint stands, as plain data.
 CHECKPOINT_KEY = "trimboard"
 
+# Noted there of a model that was unfused and not trained since.
+UNFUSED = "unfused"
+
 # What is told of a model that is no YOLO of these tasks.
 _ONLY = "only YOLO that detect, segment, classify, or find poses or rotated boxes can be pruned"
 
@@ -85,9 +88,14 @@ class Detector:
         return int(self.info.get("imgsz", usual))
 
     @property
+    def was_unfused(self) -> bool:
+        """Whether what fusing took of the model was rebuilt, and has not been trained since."""
+        return was_fused(self.module) or bool(self.info.get(UNFUSED))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What about the model whoever reads its results should know."""
-        if not was_fused(self.module):
+        if not self.was_unfused:
             return ()
         head = "; its one-to-many head begins as a copy of the end-to-end one" if self.has_e2e_head else ""
         return (
@@ -101,7 +109,7 @@ class Detector:
         Raises:
             ModelError: the model has no such predictions.
         """
-        if head == "nms" and self.has_e2e_head and was_fused(self.module):
+        if head == "nms" and self.has_e2e_head and self.was_unfused:
             raise ModelError(
                 f"{self.label!r} was fused, which took the head that --head nms would measure; "
                 f"measure it with --head e2e."
@@ -511,4 +519,7 @@ def _is_as_its_yaml(module: DetectionModel) -> bool:
     # Loading widens the class branches to those of the model: they stay as wide as for the classes it had at first.
     rebuilt.load(module, verbose=False)
     shapes, own = rebuilt.state_dict(), module.state_dict()
+    if getattr(module.model[-1], "one2one_cv2", None) is None:
+        # Fusing may have taken the end-to-end head that the yaml describes.
+        shapes = {name: tensor for name, tensor in shapes.items() if ".one2one_" not in name}
     return shapes.keys() == own.keys() and all(shapes[name].shape == own[name].shape for name in own)

@@ -16,6 +16,8 @@ from ultralytics.nn.modules.head import OBB26, Pose26, Segment26, v10Detect
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, OBBModel, PoseModel, SegmentationModel
 
 from compression.catalog import TaskName
+from compression.errors import ModelError
+from compression.image_size import ImageSize, height_width, in_pixels
 
 # A YOLO halves its maps five times. A classifier says that any size fits it, but costs are counted on whole cells.
 LEAST_STRIDE = 32
@@ -65,6 +67,21 @@ KINDS: dict[TaskName, Kind] = {
 def task_of(module: nn.Module) -> TaskName:
     """The task of a model that was opened."""
     return next(task for task, kind in KINDS.items() if kind.model is type(module))
+
+
+def check_image_size(module: Any, imgsz: ImageSize) -> None:
+    """Refuse a size that Ultralytics would round to another one.
+
+    Raises:
+        ModelError: a side is no multiple of the model's largest stride.
+    """
+    stride, sides = largest_stride(module), height_width(imgsz)
+    if any(side < stride or side % stride for side in sides):
+        near = [max(round(side / stride), 1) * stride for side in sides]
+        nearest = near[0] if isinstance(imgsz, int) else (near[0], near[1])
+        raise ModelError(
+            f"Image size {in_pixels(imgsz)} is no multiple of this model's stride {stride}; use {in_pixels(nearest)}."
+        )
 
 
 def largest_stride(module: Any) -> int:

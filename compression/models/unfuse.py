@@ -104,7 +104,8 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 def _is_rebuilt(norm: nn.BatchNorm2d) -> bool:
     """Its variance is one that no other BatchNorm begins with, see `_unfolded`."""
-    assert norm.running_var is not None
+    if norm.running_var is None:
+        return False
     return not norm.num_batches_tracked and bool((norm.running_var - _BLANK_VARIANCE).abs().max() < _NEAR)
 
 
@@ -166,10 +167,14 @@ def _resized(conv: nn.Conv2d, *, kernel: int, padding: int) -> nn.Conv2d:
 
 def _restore_training_layers(head: Any) -> None:
     """What of a head only training reads: the one-to-many branches, and what poses and masks learn by."""
+    end_to_end = getattr(head, "end2end", False)
     for name in [name for name in head._modules if name.startswith(_ONE_TO_ONE)]:
         # Where the end-to-end branches were dropped instead, the model has none any more.
-        if getattr(head, name) is not None and getattr(head, name.removeprefix(_ONE_TO_ONE), None) is None:
+        if not _is_gone(getattr(head, name)) and _is_gone(getattr(head, name.removeprefix(_ONE_TO_ONE), None)):
             setattr(head, name.removeprefix(_ONE_TO_ONE), copy.deepcopy(getattr(head, name)))
+    if end_to_end:
+        # With both heads there, the model no longer predicts by the only one that is left.
+        head.end2end = True
     with torch.random.fork_rng(devices=[]):
         # What is left of these is nothing, so they are drawn, alike each time.
         torch.manual_seed(0)
@@ -178,6 +183,11 @@ def _restore_training_layers(head: Any) -> None:
         proto = getattr(head, "proto", None)
         if isinstance(proto, Proto26) and proto.semseg is None:
             _restore_semantics(cast(Any, proto), head.nc)
+
+
+def _is_gone(branches: nn.Module | None) -> bool:
+    """Whether fusing took them; Ultralytics 8.3 left an identity for each."""
+    return branches is None or all(isinstance(each, nn.Identity) for each in branches.children())
 
 
 def _restore_uncertainty(head: Any) -> None:

@@ -17,10 +17,10 @@ from compression.data.dataset import Dataset, class_names, kpt_shape_in, open_da
 from compression.environment import all_cores, torch_device
 from compression.errors import SpecError
 from compression.graph.cost_sheet import CostSheet
-from compression.image_size import ImageSize, longer_side
+from compression.image_size import ImageSize, height_width, longer_side
 from compression.levels import resolve_target
 from compression.models.checkpoint import checkpoint_info, write_checkpoint
-from compression.models.detector import Detector, needs_training, open_detector, with_classes
+from compression.models.detector import UNFUSED, Detector, needs_training, open_detector, with_classes
 from compression.models.unfuse import settle_batchnorm, was_fused
 from compression.pruning.criteria import CRITERIA
 from compression.pruning.latency_target import Timetable
@@ -159,7 +159,8 @@ def settled(detector: Detector, dataset: Dataset, *, imgsz: ImageSize, device: s
     calibration = load_calibration(
         dataset, imgsz=longer_side(imgsz), n_images=DEFAULT_CALIBRATION_IMAGES, seed=DEFAULT_SEED
     )
-    return replace(detector, module=settle_batchnorm(detector.module, calibration.images, device=torch_device(device)))
+    module = settle_batchnorm(detector.module, calibration.images, device=torch_device(device))
+    return replace(detector, module=module, info={**detector.info, UNFUSED: True})
 
 
 def looks_at_images(method: CutMethod) -> bool:
@@ -233,10 +234,11 @@ def plan_all(
     names = class_names(data) if data is not None else None
     points = kpt_shape_in(data) if data is not None else None
     detector = open_detector(model, nc=len(names) if names else None, kpt_shape=points)
-    module = detector.module if names is None else with_classes(detector, names, points)
-    kept = parse_subset(classes, names or module.names)
     method, dataset = _method_for(detector, data, replace(method, recovery="none") if method else None)
     method = replace(method, recovery="none")
+    detector = _settled_by(detector, data, imgsz)
+    module = detector.module if names is None else with_classes(detector, names, points)
+    kept = parse_subset(classes, names or module.names)
     if kept:
         module, dataset = keep_classes(module, kept), dataset and class_subset(dataset, kept)
     start = time.perf_counter()
@@ -300,6 +302,16 @@ def _method_for(detector: Detector, data: str | None, asked: CutMethod | None) -
     )
 
 
+def _settled_by(detector: Detector, data: str | None, imgsz: ImageSize) -> Detector:
+    """The same as `settled`, where there is a data set that the model was trained for."""
+    if data is None or not detector.was_unfused:
+        return detector
+    names = class_names(data)
+    if needs_training(detector, len(names), kpt_shape_in(data), names):
+        return detector
+    return settled(detector, open_dataset(data, detector.task), imgsz=imgsz)
+
+
 def prune(
     model: str,
     *,
@@ -334,13 +346,13 @@ def prune(
     if out is not None:
         _check_writable(out)
     detector = open_detector(model, seed=seed)
-    warnings = detector.warnings
     method, dataset = _method_for(detector, data, method)
-    detector = settled(detector, dataset, imgsz=imgsz) if dataset else detector
+    method = replace(method, seed=seed)
+    detector = _settled_by(detector, data, imgsz)
     cutter = Cutter(
         detector.module,
         imgsz,
-        replace(method, seed=seed),
+        method,
         dataset=dataset,
         head=detector.choose_head(None),
         label=detector.label,
@@ -348,7 +360,7 @@ def prune(
     )
     pruned = cutter.cut(wanted)
     pruned = Pruned(
-        module=cutter.recover(pruned), plan=replace(pruned.plan, warnings=(*warnings, *pruned.plan.warnings))
+        module=cutter.recover(pruned), plan=replace(pruned.plan, warnings=(*detector.warnings, *pruned.plan.warnings))
     )
     if out is not None:
         pruning = pruned.plan
@@ -356,11 +368,13 @@ def prune(
             "level": level,
             "target": asdict(wanted),
             "imgsz": longer_side(imgsz),
+            "counted_at": list(height_width(imgsz)),
             **asdict(method),
             "before": asdict(pruning.before),
             "after": asdict(pruning.after),
             "time": asdict(pruning.time) if pruning.time else None,
             "layers": [asdict(row) for row in pruning.layers],
+            **({UNFUSED: True} if detector.was_unfused else {}),
         }
         write_checkpoint(pruned.module, out, checkpoint_info(detector.label, content))
     return pruned

@@ -27,8 +27,8 @@ from compression.graph.cost_sheet import Numbers
 from compression.graph.costs import CostModel
 from compression.graph.layer_groups import MIN_GROUP_KEPT, SMALLEST_BLOCK, LayerGroups
 from compression.graph.trace import ChannelGroup, Trace, trace
-from compression.image_size import ImageSize, height_width, in_pixels
-from compression.models.kinds import largest_stride
+from compression.image_size import ImageSize
+from compression.models.kinds import check_image_size
 from compression.pruning.allocation import ALLOCATIONS, Units
 from compression.pruning.criteria import CRITERIA, Subject, strongest_channels
 from compression.pruning.latency_model import LatencyModel
@@ -111,7 +111,7 @@ class Planner:
         original: DetectionModel | None = None,
         align: int = DEFAULT_ALIGN,
     ) -> None:
-        _check_size(imgsz, largest_stride(model))
+        check_image_size(model, imgsz)
         self._model = model
         self.trace: Trace = trace(model)
         self.costs = CostModel(model, self.trace, imgsz)
@@ -439,13 +439,3 @@ def _structure(model: DetectionModel, group: ChannelGroup) -> tuple[tuple[Any, .
     """What a group's channels run through, without names and sizes; equal for groups of isomorphic structure."""
     layers = ((member.side, model.get_submodule(member.layer)) for member in group.members)
     return tuple((side, type(layer).__name__, getattr(layer, "kernel_size", None)) for side, layer in layers)
-
-
-def _check_size(imgsz: ImageSize, stride: int) -> None:
-    sides = height_width(imgsz)
-    if any(side < stride or side % stride for side in sides):
-        near = [max(round(side / stride), 1) * stride for side in sides]
-        nearest = near[0] if isinstance(imgsz, int) else (near[0], near[1])
-        raise ModelError(
-            f"Image size {in_pixels(imgsz)} is no multiple of this model's stride {stride}; use {in_pixels(nearest)}."
-        )

@@ -75,6 +75,8 @@ def recover(
     modules = dict(student.named_modules())
 
     def fit(name: str, conv: Fitted, inputs: Tensor) -> None:
+        if name not in cells:
+            return
         fitted = _fit(conv, _inputs_at(conv, inputs, cells[name].to(device), sizes[name][2]), targets.pop(name))
         _set_weights(conv, norm_of(modules, name), *fitted)
 
@@ -102,8 +104,9 @@ def reestimate_batchnorm(pruned: DetectionModel, images: Tensor, *, device: torc
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
         norm.train()
-    for start in range(0, len(images), TEACHER_BATCH):
-        student(_as_input(images[start : start + TEACHER_BATCH], device))
+    # In batches of equal sizes, as all of them count alike; of one image alone a small map has no variance.
+    for batch in images.expand(max(len(images), 2), -1, -1, -1).tensor_split(-(-len(images) // TEACHER_BATCH)):
+        student(_as_input(batch, device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return student.eval().cpu()
@@ -148,16 +151,19 @@ def _after_each(model: nn.Module, act: Callable[[str, Tensor], None]) -> Iterato
 
 
 def _output_sizes(model: nn.Module, image: Tensor) -> dict[str, Size]:
-    """Channels, height and width of each convolution's output."""
-    sizes: dict[str, Size] = {}
+    """Channels, height and width of the output of each convolution that runs once in a pass.
+
+    One that a block applies again and again has no single output to be fitted to, and keeps its weights.
+    """
+    sizes: dict[str, list[Size]] = {}
 
     def note(name: str, output: Tensor) -> None:
         channels, height, width = output.shape[1:]
-        sizes[name] = (channels, height, width)
+        sizes.setdefault(name, []).append((channels, height, width))
 
     with _after_each(model, note):
         model(_as_input(image, image.device))
-    return sizes
+    return {name: seen[0] for name, seen in sizes.items() if len(seen) == 1}
 
 
 def _fitting_images(sizes: Mapping[str, Size]) -> int:
@@ -170,6 +176,8 @@ def _draw_cells(student: nn.Module, sizes: Mapping[str, Size], n_images: int, se
     generator = torch.Generator().manual_seed(seed)
     cells = {}
     for name, conv in convolutions(student):
+        if name not in sizes:
+            continue
         _, height, width = sizes[name]
         wanted = max(MIN_POSITIONS, POSITIONS_PER_WEIGHT * conv.weight[0].numel())
         each = min(math.ceil(wanted / n_images), height * width)
@@ -186,6 +194,8 @@ def _teacher_outputs(
     start = 0
 
     def take(name: str, output: Tensor) -> None:
+        if name not in cells:
+            return
         at = cells[name][start : start + len(output)].to(device)
         channels = output[:, torch.as_tensor(kept[name], device=device)].flatten(2)
         taken = channels.gather(2, at[:, None].expand(-1, channels.shape[1], -1))

@@ -602,7 +602,14 @@ def bad_numbers() -> Iterator[BadInput]:
             "Keeping 0.99 of the parameters is out of reach",
             "ask for less than that",
         ),
-        ("image size 0", ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "0"), f"Image size 0 {stride}", "use 32"),
+        ("image size 0", ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "0"), "'0' is no size", "as in 640"),
+        ("width of 0", ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "640,0"), "'640,0' is no size", "as in 640"),
+        (
+            "image size 16",
+            ("plan", "yolo26n.yaml", "--level", "1", "--imgsz", "16"),
+            f"Image size 16 {stride}",
+            "use 32",
+        ),
         (
             "image size -64",
             ("plan", "yolo26n.yaml", "--level", "1", "--imgsz=-64"),

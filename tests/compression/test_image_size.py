@@ -32,7 +32,7 @@ def test_a_size_is_a_side_or_height_and_width(text: str, imgsz: ImageSize, shown
     assert height_width(imgsz) == (imgsz if isinstance(imgsz, tuple) else (imgsz, imgsz))
 
 
-@pytest.mark.parametrize("text", ["", "big", "-640", "640.5", "1,2,3", "640,", "x640"])
+@pytest.mark.parametrize("text", ["", "0", "00", "0,640", "640x0", "big", "-640", "640.5", "1,2,3", "640,", "x640"])
 def test_what_is_no_size_is_told_how_to_write_one(text: str) -> None:
     for read in (image_size, square_side):
         with pytest.raises(ArgumentTypeError, match="give pixels as in 640, or height and width as in 384,640"):

@@ -74,6 +74,9 @@ def test_layers_as_wished(trained_model: Path, tiny_shapes: Path) -> None:
     assert record.costs.params == sum(parameter.numel() for parameter in module.parameters())
     assert outcome.checkpoint.name == "mine-layers.pt"
     assert compress(str(trained_model), str(tiny_shapes), **asked).cached
+    # Ultralytics would train and measure at 64.
+    with pytest.raises(ModelError, match=r"^Image size 40 is no multiple of this model's stride 32; use 32\.$"):
+        compress(str(trained_model), str(tiny_shapes), **{**asked, "imgsz": 40})
     with pytest.raises(SpecError, match=r"no layer 'model\.4\.cv9'"):
         compress(
             str(trained_model), str(tiny_shapes), **{**asked, "layers": parse_wishes(["model.4.cv9"], ["model.0=0.5"])}

@@ -110,6 +110,9 @@ def test_unknown_and_missing_fields_are_refused() -> None:
     values = SPEC.to_dict()
     with pytest.raises(SpecError, match="colour"):
         RunSpec.from_dict({**values, "colour": "red"})
+    wish = {"layer": "model.0", "kept": "abc"}
+    with pytest.raises(SpecError, match="A stored run specification cannot be read"):
+        RunSpec.from_dict({**values, "target": {**values["target"], "layers": [wish]}})
     del values["head"]
     with pytest.raises(SpecError, match="head"):
         RunSpec.from_dict(values)

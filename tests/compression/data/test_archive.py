@@ -63,6 +63,13 @@ def test_nothing_leaves_the_folder(tmp_path: Path, folder: Path, name: str) -> N
     assert files(tmp_path) == {"a.zip"}
 
 
+def test_a_name_that_no_disk_takes_is_told(tmp_path: Path, folder: Path) -> None:
+    file = write_zip(tmp_path / "long.zip", {f"images/{'a' * 300}.png": b"x"})
+    with pytest.raises(DatasetError, match=r"'long\.zip' holds a name of more than 255 bytes .* a shorter one"):
+        unpack(file, folder, SUFFIXES)
+    assert files(folder) == set()
+
+
 @pytest.mark.parametrize("mode", [LINK, DEVICE])
 def test_links_and_devices_are_refused(tmp_path: Path, folder: Path, mode: int) -> None:
     # Also where its kind of file would not be unpacked.

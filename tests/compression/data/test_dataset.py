@@ -244,6 +244,8 @@ def test_folder_with_several_yamls(tiny: Path) -> None:
     [
         (b"train: [images", "is not YAML (line "),
         (b"\xff\xfe\x00\x01", "is not YAML"),
+        (b"exported: 2024-02-30", "is not YAML"),
+        (b"train: !!int abc", "is not YAML"),
         (b"- train\n- val\n", "holds no keys"),
         (b"", "holds no keys"),
     ],

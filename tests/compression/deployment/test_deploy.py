@@ -17,7 +17,7 @@ from compression.data.dataset import Dataset, open_dataset
 from compression.deployment import deploy as module
 from compression.deployment.deploy import deploy
 from compression.deployment.exported import ExportRecord, exports_folder, find_export, find_exports, snippet
-from compression.errors import SpecError
+from compression.errors import ModelError
 from compression.home import home
 from compression.models.detector import Detector, open_detector
 
@@ -70,7 +70,7 @@ def test_a_file_for_images_that_are_no_squares_detects_the_same(
     assert "imgsz=(64, 96)" in snippet(record.exported, "small.onnx")
     assert find_export(record.exported.path) == record
     with pytest.raises(
-        SpecError, match=r"^Image size 64 x 100 is no multiple of 32, this model's stride; give 64 x 128\.$"
+        ModelError, match=r"^Image size 64 x 100 is no multiple of this model's stride 32; use 64 x 96\.$"
     ):
         deploy(level_5, "onnx", imgsz=(64, 100), folder=tmp_path)
 

@@ -171,7 +171,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"format_": "onyx"}, SpecError, "There is no format 'onyx'"),
         ({"precision": "fp8"}, SpecError, "There is no precision 'fp8'"),
-        ({"imgsz": 100}, SpecError, "Image size 100 is no multiple of 32, this model's stride; give 128"),
+        ({"imgsz": 100}, ModelError, "Image size 100 is no multiple of this model's stride 32; use 96"),
         ({"imgsz": 0}, SpecError, "image size 0 is not possible"),
         ({"batch": 0}, SpecError, "batch 0 is not possible"),
         ({"device": "7"}, SpecError, "Device '7' is not there"),

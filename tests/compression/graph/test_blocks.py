@@ -20,8 +20,11 @@ from compression.graph.blocks import register_block
 from compression.models.checkpoint import write_checkpoint
 from compression.models.detector import open_detector, read_checkpoint
 from compression.pruning.planner import Planner
-from compression.pruning.surgery import apply_plan, without_channels
+from compression.pruning.recovery import recover
+from compression.pruning.surgery import apply_plan, kept_outputs, without_channels
 from compression.spec import Target
+from tests.compression.graph.test_costs import check, counted
+from tests.compression.images import noise
 from tests.compression.small_models import build, equal, outputs, randomised
 
 DOCS = Path(__file__).parents[3] / "docs" / "blocks.md"
@@ -150,3 +153,30 @@ def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(blocks.BLOCKS_VARIABLE, "no_such_blocks")
     with pytest.raises(SpecError, match="The module 'no_such_blocks' that TRIMBOARD_BLOCKS names cannot be imported"):
         open_detector("yolo26n.yaml")
+
+
+class Again(nn.Module):
+    """Applies one convolution twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = Conv(64, 64), Conv(64, 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner: torch.Tensor = self.cv2(self.cv2(self.cv1(x)))
+        return inner
+
+
+def test_a_convolution_that_runs_twice_counts_twice_and_is_not_refitted() -> None:
+    register_block(Again)
+    model = with_block(Again())
+    pruned, _, planner = cut(model)
+    check(planner.costs.costs(planner.costs.widths), model, 64)
+    plan = planner.plan(HALF)
+    assert plan.after.gflops == pytest.approx(counted(pruned, 64)[0], rel=1e-9)
+    kept = kept_outputs(model, planner.trace, plan)
+    recovered, n_images = recover(model, pruned, kept, noise(4).images, seed=0, device=torch.device("cpu"))
+    assert n_images == 4
+    weights, before = recovered.state_dict(), pruned.state_dict()
+    assert torch.equal(weights["model.2.cv2.conv.weight"], before["model.2.cv2.conv.weight"])
+    assert not torch.equal(weights["model.2.cv1.conv.weight"], before["model.2.cv1.conv.weight"])

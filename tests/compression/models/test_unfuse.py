@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from compression.catalog import task_of_name
+from compression.data.dataset import open_dataset
 from compression.errors import ModelError
 from compression.levels import target_of
 from compression.models.checkpoint import write_checkpoint
-from compression.models.detector import open_detector
+from compression.models.detector import open_detector, with_classes
 from compression.models.kinds import KINDS
 from compression.models.unfuse import settle_batchnorm, unfuse, was_fused
 from compression.pipeline import compress
 from compression.pruning.cut import plan, prune
 from compression.pruning.planner import Planner
 from compression.pruning.surgery import apply_plan
+from compression.spec import CutMethod
 from tests.compression.small_models import build, randomised
 
 # Every kind of block that fusing changes, and every head that it takes something from.
@@ -161,6 +164,52 @@ def test_the_head_that_fusing_took_is_not_measured(tmp_path: Path) -> None:
     assert opened.choose_head(None) == "e2e"
     with pytest.raises(ModelError, match=r"'fused' was fused, which took the head .* measure it with --head e2e\.$"):
         opened.choose_head("nms")
+
+
+def test_what_ultralytics_8_3_left_in_place_of_a_head_is_replaced(tmp_path: Path) -> None:
+    without = fused(a_model("yolov10n"), end_to_end=True)
+    head: Any = without.model[-1]
+    head.cv2, head.cv3 = (nn.ModuleList([nn.Identity()] * head.nl) for _ in range(2))
+    opened = open_detector(saved(without, tmp_path))
+    assert plan(saved(without, tmp_path), level=5, imgsz=IMGSZ).after.gflops
+    assert {key for key in opened.module.state_dict() if ".cv2.0." in key and key.startswith("model.23.cv2")}
+
+
+def test_a_head_that_was_the_only_one_still_predicts(tmp_path: Path) -> None:
+    without = fused(a_model("yolo26n"), end_to_end=True)
+    del without.model[-1].__dict__["_end2end"]
+    assert without.end2end
+    opened = open_detector(saved(without, tmp_path)).module
+    assert opened.end2end
+    image = torch.rand(1, 3, IMGSZ, IMGSZ)
+    assert opened(image)[0].shape == without(image)[0].shape
+
+
+def test_norms_without_statistics_are_no_sign_of_fusing() -> None:
+    assert not was_fused(nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)))
+
+
+def test_a_fused_model_takes_the_classes_of_another_data_set(tmp_path: Path) -> None:
+    opened = open_detector(saved(fused(a_model("yolo26n")), tmp_path))
+    other = with_classes(opened, {0: "cell", 1: "platelet"})
+    assert other.model[-1].nc == 2
+
+
+def test_a_cut_by_images_is_planned_as_it_is_made(tiny_shapes: Path, tmp_path: Path) -> None:
+    data, method = str(tiny_shapes), CutMethod(criterion="bn_scale", allocation="global")
+    names = open_dataset(data).names
+    module = with_classes(open_detector(saved(fused(a_model("yolo26n"), True), tmp_path)), names)
+    file = saved(fused(module, True), tmp_path)
+    out = tmp_path / "cut.pt"
+    made = prune(file, level=5, imgsz=IMGSZ, data=data, method=replace(method, recovery="batchnorm"), out=out)
+    planned = plan(file, level=5, imgsz=IMGSZ, data=data, method=method)
+    assert [layer.channels_after for layer in planned.layers] == [layer.channels_after for layer in made.plan.layers]
+    # Its other head is still the copy.
+    cut = open_detector(str(out))
+    assert not was_fused(cut.module)
+    assert cut.warnings
+    with pytest.raises(ModelError, match="took the head"):
+        cut.choose_head("nms")
 
 
 @pytest.mark.parametrize("end_to_end", [False, True])

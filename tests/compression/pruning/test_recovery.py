@@ -424,6 +424,14 @@ def test_batchnorm_gets_the_statistics_of_what_it_receives(monkeypatch: pytest.M
     torch.testing.assert_close(again.model[1].bn.running_mean, means.mean(0), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_images", [1, 17])
+def test_batchnorm_is_re_estimated_from_any_number_of_small_images(n_images: int) -> None:
+    narrow = pruned("yolov8n", DEEP)
+    small = torch.randint(0, 256, (n_images, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    again = reestimate_batchnorm(narrow, small, device=CPU)
+    assert all(bool(value.isfinite().all()) for value in again.state_dict().values())
+
+
 @families
 def test_batchnorm_re_estimation_changes_statistics_only(name: str) -> None:
     narrow = copy.deepcopy(pruned(name, DEEP)).train()
