@@ -7,7 +7,7 @@ import json
 from typing import Any, TextIO
 
 from cache.sensitivity import DEFAULT_IMAGES, GroupSensitivity, SensitivityRecord
-from compression.cli.commands import MEASURED_SIZE, Add
+from compression.cli.commands import Add
 from compression.errors import SpecError
 from compression.image_size import square_side
 from compression.jobs.local import write_progress
@@ -25,7 +25,7 @@ def add_sensitivity_command(add: Add) -> None:
     asked.add_argument("model", metavar="MODEL", help="path of a .pt, or the beginning of a stored result's key")
     asked.add_argument("--data", required=True, help="shapes, a known data set, or the path of a data.yaml")
     asked.add_argument("--classes", default="", help="the only classes that the model knows, as in person,car")
-    asked.add_argument("--imgsz", type=square_side, help=MEASURED_SIZE)
+    asked.add_argument("--imgsz", type=square_side, help="pixels (default: those of the checkpoint's run or training)")
     asked.add_argument(
         "--images",
         type=int,
