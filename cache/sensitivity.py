@@ -11,6 +11,7 @@ from typing import Any
 
 from cache.measured import key_of, read_measured
 from cache.series import Series
+from compression.catalog import TaskName
 from compression.spec import CriterionName, HeadName
 
 SENSITIVITY_VERSION = 1
@@ -62,7 +63,7 @@ class GroupSensitivity:
         channels_after: how many were left.
         locked: why they must stay; None where some may go.
         predicts: whether the predictions that counted come from them; nothing is lost without a head that only trains.
-        map50_95: accuracy without the others; None where they are locked.
+        map50_95: the task's main accuracy without the others; None where they are locked.
         gflops_saved: part of the model's GFLOPs, 0 to 1.
         params_saved: part of the model's parameters, 0 to 1.
         importance: quantiles of the channels' scores, evenly spaced from the least to the greatest; none where locked.
@@ -90,13 +91,14 @@ class SensitivityRecord:
         level: 0 to 5; None for a custom target, or where nothing is known of the checkpoint.
         data: name of the data set.
         n_val: validation images that the data set has.
-        map50_95: of the model as it is, on the same images.
+        map50_95: the task's main accuracy of the model as it is, on the same images.
         groups: in forward order.
         n_backbone: blocks of the model that its yaml calls the backbone.
         n_blocks: all blocks; the last one is the head.
         seconds: wall time.
         environment: versions and hardware, see `compression.environment`.
         created: ISO 8601.
+        task: what the model predicts, which decides what the accuracy is. Older records are all of detectors.
     """
 
     spec: SensitivitySpec
@@ -111,9 +113,10 @@ class SensitivityRecord:
     seconds: float
     environment: dict[str, str]
     created: str
+    task: TaskName = "detect"
 
     def lost(self, group: GroupSensitivity) -> float | None:
-        """Points of mAP50-95 (hundredths) that cutting only this group costs; None where it is locked."""
+        """Points (hundredths) of the main accuracy that cutting only this group costs; None where it is locked."""
         return None if group.map50_95 is None else round(100 * (self.map50_95 - group.map50_95), 3)
 
     def groups_of(self, layer: str) -> tuple[GroupSensitivity, ...]:

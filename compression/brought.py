@@ -59,7 +59,7 @@ class Brought:
         size_bytes: of the .pt or of the zip; 0 where it lies elsewhere.
         classes: names, by index.
         architecture: of a model: its catalog name, or its name where unknown.
-        imgsz: of a model: side of the images that it was trained on, pixels; 0 where it does not say.
+        imgsz: of a model: side of the images of its run here or its training, pixels; 0 where it does not say.
         n_train: of a data set: training images.
         n_val: of a data set: validation images.
     """
@@ -168,7 +168,7 @@ def _add_model(file: Path, name: str) -> Brought:
         if earlier := _read(_entry("model", sha256) / _FACTS):
             return earlier
         with naming_within(draft):
-            module, _ = read_checkpoint(copy)
+            module, info = read_checkpoint(copy)
             # What cannot be traced cannot be pruned.
             trace(module)
         with _naming():
@@ -186,7 +186,7 @@ def _add_model(file: Path, name: str) -> Brought:
                     size_bytes=n_bytes,
                     classes=_class_names(module.names),
                     architecture=architecture_of(module) or label,
-                    imgsz=_image_size(module.args.get("imgsz")),
+                    imgsz=_image_size(info.get("imgsz", module.args.get("imgsz"))),
                 ),
             )
 

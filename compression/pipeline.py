@@ -47,7 +47,6 @@ from compression.rounds import Compressed, Rounds
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_EPOCHS,
-    DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
     DEFAULT_RECIPE,
     DEFAULT_SEED,
@@ -105,7 +104,7 @@ def compress(
     steps: int = 1,
     epochs: int = DEFAULT_EPOCHS,
     patience: int = DEFAULT_PATIENCE,
-    imgsz: int = DEFAULT_IMGSZ,
+    imgsz: int | None = None,
     batch: int = DEFAULT_BATCH,
     seed: int = DEFAULT_SEED,
     device: str = "",
@@ -131,7 +130,7 @@ def compress(
         steps: reach the target in so many rounds of cutting and fine-tuning, which share the epochs.
         epochs: at most so many epochs of fine-tuning; 0 measures without training.
         patience: epochs without a better result after which fine-tuning ends.
-        imgsz: side of the square input, pixels.
+        imgsz: side of the square input, pixels; None for the model's usual one.
         batch: images a step.
         seed: of everything random.
         device: Ultralytics' device string; "" lets it choose.
@@ -169,16 +168,18 @@ class Question:
     """A request whose model and data are open.
 
     Attributes:
-        request: as it was typed.
+        request: as it was typed, with the image size that nobody gave.
         spec: what that means; its key is the result's unless the original has to be trained first.
         dataset: what to train and measure on.
         detector: what to cut.
+        fitting: wishes that this model's layers can meet in steps of so many channels; None where there were none yet.
     """
 
     request: RunRequest
     spec: RunSpec
     dataset: Dataset
     detector: Detector
+    fitting: tuple[tuple[Wish, ...], int] | None = None
 
 
 def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
@@ -187,7 +188,8 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    wishes = resolve_target(request.level, request.target, request.layers).layers
+    # What is wrong with it is told before a data set is looked through.
+    resolve_target(request.level, request.target, request.layers)
     check_device(request.device)
     tell(Progress(stage="dataset"))
     opened = None if is_architecture(request.model) else open_detector(request.model)
@@ -202,13 +204,7 @@ def open_request(request: RunRequest, *, tell: Tell = silent) -> Question:
         )
     if kept and detector.file is not None and len(detector.module.names) == whole.nc:
         detector = replace(detector, module=keep_classes(detector.module, kept))
-    if wishes:
-        # Before it waits in a queue: a layer may be mistyped.
-        whole_model = detector.module
-        if needs_training(detector, dataset.nc, dataset.kpt_shape, dataset.names):
-            whole_model = with_classes(detector, dataset.names, dataset.kpt_shape)
-        Planner(whole_model, request.imgsz, align=request.method.align).layer_groups.pins(wishes)
-    return Question(request=request, spec=_spec(request, dataset, detector, kept), dataset=dataset, detector=detector)
+    return _asked(request, dataset, detector, kept, None)
 
 
 def ask_also(question: Question, request: RunRequest) -> Question:
@@ -217,8 +213,37 @@ def ask_also(question: Question, request: RunRequest) -> Question:
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    spec = _spec(request, question.dataset, question.detector, question.spec.classes)
-    return replace(question, request=request, spec=spec)
+    return _asked(request, question.dataset, question.detector, question.spec.classes, question.fitting)
+
+
+def _asked(
+    request: RunRequest,
+    dataset: Dataset,
+    detector: Detector,
+    kept: tuple[int, ...],
+    fitting: tuple[tuple[Wish, ...], int] | None,
+) -> Question:
+    """The question of a request for what is open.
+
+    Args:
+        request: as it was typed.
+        dataset: of the kept classes.
+        detector: likewise.
+        kept: indices of the only classes; none stands for all.
+        fitting: see `Question`.
+    """
+    spec = _spec(request, dataset, detector, kept)
+    wished = (spec.target.layers, spec.align)
+    if spec.target.layers and wished != fitting:
+        # Before it waits in a queue: a layer may be mistyped.
+        module = detector.module
+        if needs_training(detector, dataset.nc, dataset.kpt_shape, dataset.names):
+            module = with_classes(detector, dataset.names, dataset.kpt_shape)
+        Planner(module, spec.imgsz, align=spec.align).layer_groups.pins(spec.target.layers)
+        fitting = wished
+    # As it is queued and resumed, a request does not depend on what the file says later.
+    request = replace(request, imgsz=spec.imgsz)
+    return Question(request=request, spec=spec, dataset=dataset, detector=detector, fitting=fitting)
 
 
 def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple[int, ...]) -> RunSpec:
@@ -227,7 +252,8 @@ def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple
             f"Recipe 'distill' teaches by the feature maps that a head for objects reads, and {detector.label!r} is a "
             f"classifier; choose another recipe."
         )
-    check_image_size(detector.module, request.imgsz)
+    imgsz = detector.usual_imgsz if request.imgsz is None else request.imgsz
+    check_image_size(detector.module, imgsz)
     return RunSpec(
         model=request.model,
         weights_sha256=detector.weights_sha256,
@@ -242,7 +268,7 @@ def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple
         steps=request.steps,
         epochs=request.epochs,
         patience=request.patience,
-        imgsz=request.imgsz,
+        imgsz=imgsz,
         batch=request.batch,
         device=request.device,
         data_source=request.data,

@@ -13,7 +13,6 @@ from compression.errors import SpecError
 from compression.spec import (
     DEFAULT_BATCH,
     DEFAULT_EPOCHS,
-    DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
     DEFAULT_RECIPE,
     DEFAULT_SEED,
@@ -22,7 +21,6 @@ from compression.spec import (
     RecipeName,
     RunSpec,
     Target,
-    default_imgsz,
 )
 from compression.wishes import Wish, layers_argument, locked_argument, settled
 
@@ -43,7 +41,7 @@ class RunRequest:
         steps: the target is reached in so many rounds of cutting and fine-tuning.
         epochs: at most so many; 0 measures without training.
         patience: epochs without a better result after which fine-tuning ends.
-        imgsz: side of the square input, pixels.
+        imgsz: side of the square input, pixels; None for the model's usual one, which is known once it is open.
         batch: images a step.
         seed: of everything random.
         device: Ultralytics' device string; "" lets Ultralytics choose.
@@ -62,7 +60,7 @@ class RunRequest:
     steps: int = 1
     epochs: int = DEFAULT_EPOCHS
     patience: int = DEFAULT_PATIENCE
-    imgsz: int = DEFAULT_IMGSZ
+    imgsz: int | None = None
     batch: int = DEFAULT_BATCH
     seed: int = DEFAULT_SEED
     device: str = ""
@@ -155,7 +153,7 @@ class RunRequest:
 
     def command(self) -> str:
         """The same as a user types it, without what is so by default."""
-        by_default = set(RunRequest(model=self.model, data="", imgsz=default_imgsz(self.model)).arguments())
+        by_default = set(RunRequest(model=self.model, data="").arguments())
         if self.target and self.target.latency:
             # Where steps of channels are not named, they are what the backend likes.
             by_default.discard(f"--align={self.method.align}")

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
-from compression.catalog import TaskName, model_label, task_of_name
+from compression.catalog import TaskName, model_label
 from compression.errors import SpecError
 from compression.wishes import Wish, in_words, settled
 
@@ -314,13 +314,8 @@ class RunSpec:
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def default_imgsz(model: str) -> int:
-    """The image size where nobody asks for another: Ultralytics' own of the task that the model's name tells."""
-    return default_imgsz_of(task_of_name(model_label(model)))
-
-
 def default_imgsz_of(task: TaskName) -> int:
-    """The same of a task."""
+    """The image size where nobody asks for another and the model notes none: Ultralytics' own of a task."""
     return DEFAULT_CLASSIFIER_IMGSZ if task == "classify" else DEFAULT_IMGSZ
 
 

@@ -17,10 +17,12 @@ Command = Callable[[argparse.Namespace, TextIO], None]
 # Name, what it does, and one sentence of help; gives the parser of its arguments.
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
-# Help of an option: see `Detector.usual_imgsz`.
-MEASURED_SIZE = (
-    f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ}, {DEFAULT_CLASSIFIER_IMGSZ} of a classifier)"
+# For the help of options: see `Detector.usual_imgsz`.
+USUAL_SIZE = (
+    f"the checkpoint's run, else {DEFAULT_IMGSZ}; of a classifier what it was trained at, else "
+    f"{DEFAULT_CLASSIFIER_IMGSZ}"
 )
+MEASURED_SIZE = f"pixels (default: {USUAL_SIZE})"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 from cache.record import ExecutorName
 from compression.cli.bench import add_bench_command
 from compression.cli.brought import add_brought_commands
-from compression.cli.commands import MEASURED_SIZE, stdout_for_results, whole_numbers
+from compression.cli.commands import MEASURED_SIZE, USUAL_SIZE, stdout_for_results, whole_numbers
 from compression.cli.compare import add_compare_command
 from compression.cli.detections import add_detections_command
 from compression.cli.export import add_export_command
@@ -24,7 +24,7 @@ from compression.cli.report import add_report_command
 from compression.cli.results import add_results_commands
 from compression.cli.sensitivity import add_sensitivity_command
 from compression.errors import SpecError, TrimboardError
-from compression.image_size import ImageSize, image_size, in_pixels, square_side
+from compression.image_size import image_size, in_pixels, square_side
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, ORIGINAL, resolve_target
 from compression.models.tasks import TASKS, accuracy_names, head_in_words
@@ -35,9 +35,7 @@ from compression.spec import (
     DEFAULT_ALIGN,
     DEFAULT_BATCH,
     DEFAULT_CALIBRATION_IMAGES,
-    DEFAULT_CLASSIFIER_IMGSZ,
     DEFAULT_EPOCHS,
-    DEFAULT_IMGSZ,
     DEFAULT_PATIENCE,
     DEFAULT_RECIPE,
     DEFAULT_SEED,
@@ -49,7 +47,6 @@ from compression.spec import (
     LatencyTarget,
     RecoveryName,
     Target,
-    default_imgsz,
 )
 from compression.wishes import Wish, in_words, parse_wishes
 
@@ -136,7 +133,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
     plans = plan_all(
         options.model,
         targets,
-        imgsz=_image_size(options),
+        imgsz=options.imgsz,
         data=options.data,
         classes=options.classes,
         method=_method(options),
@@ -161,7 +158,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         level=level,
         target=_custom_target(options),
         layers=_layers(options),
-        imgsz=_image_size(options),
+        imgsz=options.imgsz,
         data=options.data,
         method=_method(options),
         seed=options.seed,
@@ -265,7 +262,7 @@ def _request(
         steps=options.steps,
         epochs=options.epochs,
         patience=options.patience,
-        imgsz=options.imgsz or default_imgsz(options.model),
+        imgsz=options.imgsz,
         batch=options.batch,
         seed=seed,
         device=options.device,
@@ -313,11 +310,6 @@ def _evaluate(options: argparse.Namespace, results: TextIO) -> None:
         if slot in names:
             results.write(f"{names[slot]:10} {getattr(metrics, slot):.3f}\n")
     results.write(f"{head_in_words(detector.task, head)}, {imgsz} pixels\n")
-
-
-def _image_size(options: argparse.Namespace) -> ImageSize:
-    size: ImageSize | None = options.imgsz
-    return default_imgsz(options.model) if size is None else size
 
 
 def _three(metrics: Metrics) -> str:
@@ -515,10 +507,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser, *, any_size: bool = False) -> None:
     parser.add_argument("model", metavar="MODEL", help="yolo26s.pt, yolo26s.yaml, or the path of a .pt or .yaml")
-    sizes = f"{DEFAULT_IMGSZ}, {DEFAULT_CLASSIFIER_IMGSZ} of a classifier (-cls)"
     # A training takes squares only; what is just counted or cut takes any size.
     taken, written = (image_size, "pixels, or H,W") if any_size else (square_side, "pixels")
-    parser.add_argument("--imgsz", type=taken, help=f"{written} (default: {sizes})")
+    parser.add_argument("--imgsz", type=taken, help=f"{written} (default: {USUAL_SIZE})")
 
 
 def _add_cut(parser: argparse.ArgumentParser, levels: str) -> None:

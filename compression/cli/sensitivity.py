@@ -11,7 +11,8 @@ from compression.cli.commands import Add
 from compression.errors import SpecError
 from compression.image_size import square_side
 from compression.jobs.local import write_progress
-from compression.spec import DEFAULT_IMGSZ
+from compression.models.tasks import TASKS, head_in_words
+from compression.spec import default_imgsz_of
 
 
 def add_sensitivity_command(add: Add) -> None:
@@ -24,9 +25,7 @@ def add_sensitivity_command(add: Add) -> None:
     asked.add_argument("model", metavar="MODEL", help="path of a .pt, or the beginning of a stored result's key")
     asked.add_argument("--data", required=True, help="shapes, a known data set, or the path of a data.yaml")
     asked.add_argument("--classes", default="", help="the only classes that the model knows, as in person,car")
-    asked.add_argument(
-        "--imgsz", type=square_side, help=f"pixels (default: the checkpoint's run, else {DEFAULT_IMGSZ})"
-    )
+    asked.add_argument("--imgsz", type=square_side, help="pixels (default: those of the checkpoint's run or training)")
     asked.add_argument(
         "--images",
         type=int,
@@ -47,12 +46,13 @@ def _sensitivity(options: argparse.Namespace, results: TextIO) -> None:
     from compression.data.dataset import open_dataset
     from compression.pruning.sensitivity import measure_sensitivity, subject_for
 
-    subject, dataset = subject_for(options.model), open_dataset(options.data)
+    subject = subject_for(options.model)
+    dataset = open_dataset(options.data, subject.task)
     classes = parse_subset(options.classes, dataset.names)
     record = measure_sensitivity(
         subject,
         class_subset(dataset, classes) if classes else dataset,
-        imgsz=options.imgsz or subject.imgsz or DEFAULT_IMGSZ,
+        imgsz=options.imgsz or subject.imgsz or default_imgsz_of(subject.task),
         head=options.head or ("e2e" if subject.has_e2e_head else "nms"),
         n_images=options.images,
         device=options.device,
@@ -73,9 +73,10 @@ def _write(record: SensitivityRecord, results: TextIO) -> None:
     free = [group for group in record.groups if group.map50_95 is not None]
     rows = [_row(record, group) for group in sorted(free, key=lambda group: group.map50_95 or 0.0)]
     results.write(
-        f"{record.model} has mAP50-95 {record.map50_95:.3f} on {spec.n_images} of {record.n_val} validation images of "
-        f"{record.data} ({spec.head} head, {spec.imgsz} pixels). With {100 * spec.part:g}% of one layer's channels "
-        f"cut, the weakest by {spec.criterion}, with nothing recovered and nothing trained:\n\n"
+        f"{record.model} has {TASKS[record.task].main} {record.map50_95:.3f} on {spec.n_images} of {record.n_val} "
+        f"validation images of {record.data} ({head_in_words(record.task, spec.head)}, {spec.imgsz} pixels). With "
+        f"{100 * spec.part:g}% of one layer's channels cut, the weakest by {spec.criterion}, with nothing recovered "
+        f"and nothing trained:\n\n"
     )
     results.write(f"{pd.DataFrame(rows).to_string(index=False)}\n\n")
     for group in record.groups:
@@ -90,7 +91,7 @@ def _row(record: SensitivityRecord, group: GroupSensitivity) -> dict[str, Any]:
         "layer": group.name,
         "coupled": f"+ {others}" if others else "",
         "channels": f"{group.channels_before} -> {group.channels_after}",
-        "map50_95": f"{group.map50_95:.3f}",
+        TASKS[record.task].main: f"{group.map50_95:.3f}",
         "points_lost": f"{record.lost(group):.1f}",
         "gflops_saved": f"{100 * group.gflops_saved:.2f}%",
         "params_saved": f"{100 * group.params_saved:.2f}%",

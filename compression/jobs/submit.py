@@ -60,7 +60,7 @@ def _open_all(requests: Sequence[RunRequest]) -> list[Question]:
     for request in requests:
         about = (request.model, request.data, request.classes, request.device)
         question = ask_also(opened[about], request) if about in opened else open_request(request)
-        opened.setdefault(about, question)
+        opened[about] = question
         questions.append(question)
     return questions
 

@@ -84,8 +84,8 @@ class Detector:
         That of the run which left the checkpoint; for another classifier what it was trained at.
         """
         trained = self.module.args.get("imgsz") if self.task == "classify" else None
-        usual = trained if isinstance(trained, int) else default_imgsz_of(self.task)
-        return int(self.info.get("imgsz", usual))
+        known = (size for size in (self.info.get("imgsz"), trained) if isinstance(size, int))
+        return next(known, default_imgsz_of(self.task))
 
     @property
     def was_unfused(self) -> bool:

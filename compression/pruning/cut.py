@@ -29,7 +29,6 @@ from compression.pruning.recovery import recover, reestimate_batchnorm
 from compression.pruning.surgery import apply_plan, kept_outputs
 from compression.spec import (
     DEFAULT_CALIBRATION_IMAGES,
-    DEFAULT_IMGSZ,
     DEFAULT_SEED,
     WITHOUT_IMAGES,
     CutMethod,
@@ -182,7 +181,7 @@ def plan(
     level: int | None = None,
     target: Target | None = None,
     layers: tuple[Wish, ...] = (),
-    imgsz: ImageSize = DEFAULT_IMGSZ,
+    imgsz: ImageSize | None = None,
     data: str | None = None,
     classes: str = "",
     method: CutMethod | None = None,
@@ -194,7 +193,7 @@ def plan(
         level: 0 to 5; None with a custom target.
         target: the costs to keep where `level` is None; not needed where layers are given.
         layers: what single layers keep; level or target are met by the others.
-        imgsz: size of the input.
+        imgsz: size of the input; None for the model's usual one.
         data: data set whose number of classes the model shall have; the model's own where None.
         classes: names or indices of the only classes to keep; empty for all.
         method: how channels are chosen; None for the default, see `plan_all`.
@@ -210,7 +209,7 @@ def plan_all(
     model: str,
     targets: dict[int | None, Target],
     *,
-    imgsz: ImageSize = DEFAULT_IMGSZ,
+    imgsz: ImageSize | None = None,
     data: str | None = None,
     classes: str = "",
     method: CutMethod | None = None,
@@ -221,7 +220,7 @@ def plan_all(
     Args:
         model: catalog name, .yaml, or the path of a .pt.
         targets: level (None for a custom target) to the costs to keep.
-        imgsz: size of the input.
+        imgsz: size of the input; None for the model's usual one.
         data: data set whose number of classes the model shall have; the model's own where None.
         classes: names or indices of the only classes to keep, of the data set or else of the model; empty for all.
         method: how channels are chosen; its recovery does not matter. None for that of a run where the model was
@@ -234,6 +233,7 @@ def plan_all(
     names = class_names(data) if data is not None else None
     points = kpt_shape_in(data) if data is not None else None
     detector = open_detector(model, nc=len(names) if names else None, kpt_shape=points)
+    imgsz = detector.usual_imgsz if imgsz is None else imgsz
     method, dataset = _method_for(detector, data, replace(method, recovery="none") if method else None)
     method = replace(method, recovery="none")
     detector = _settled_by(detector, data, imgsz)
@@ -319,7 +319,7 @@ def prune(
     level: int | None = None,
     target: Target | None = None,
     layers: tuple[Wish, ...] = (),
-    imgsz: ImageSize = DEFAULT_IMGSZ,
+    imgsz: ImageSize | None = None,
     data: str | None = None,
     method: CutMethod | None = None,
     seed: int = DEFAULT_SEED,
@@ -333,7 +333,7 @@ def prune(
         level: 0 to 5; None with a custom target.
         target: the costs to keep where `level` is None; not needed where layers are given.
         layers: what single layers keep; level or target are met by the others.
-        imgsz: size of the input at which the GFLOPs are counted.
+        imgsz: size of the input at which the GFLOPs are counted; None for the model's usual one.
         data: data set whose training images the method looks at.
         method: how channels are chosen and accuracy is recovered; None for the default, see `plan_all`.
         seed: of everything random.
@@ -346,6 +346,7 @@ def prune(
     if out is not None:
         _check_writable(out)
     detector = open_detector(model, seed=seed)
+    imgsz = detector.usual_imgsz if imgsz is None else imgsz
     method, dataset = _method_for(detector, data, method)
     method = replace(method, seed=seed)
     detector = _settled_by(detector, data, imgsz)

@@ -28,8 +28,9 @@ from compression.environment import check_device, describe_environment
 from compression.errors import ModelError, SpecError
 from compression.graph.channels import Indices
 from compression.graph.costs import shown_as
-from compression.graph.trace import Convolution, Trace
+from compression.graph.trace import Trace, Weighted
 from compression.models.detector import read_checkpoint
+from compression.models.kinds import LEAST_STRIDE
 from compression.pruning.planner import Planner
 from compression.pruning.surgery import silence_others
 from compression.spec import DEFAULT_ALIGN, DEFAULT_BATCH, CriterionName, HeadName
@@ -74,11 +75,6 @@ def measure_sensitivity(
     """
     if n_images < 1:
         raise SpecError(f"{n_images} images are not possible; give a whole number from 1 up.")
-    if dataset.task != "detect":
-        raise ModelError(
-            f"The sensitivity of layers is measured of detectors only, and {dataset.name!r} is a data set to "
-            f"{dataset.task}; leave it out, or give a detector and its data set."
-        )
     check_device(device)
     spec = SensitivitySpec(
         weights_sha256=subject.sha256,
@@ -110,6 +106,7 @@ def measure_sensitivity(
         seconds=round(time.perf_counter() - start, 1),
         environment=describe_environment(device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=dataset.task,
     )
     own_store().save_sensitivity(record)
     return record
@@ -118,7 +115,7 @@ def measure_sensitivity(
 def _measured(
     module: DetectionModel, dataset: Dataset, spec: SensitivitySpec, device: str, tell: Tell
 ) -> tuple[float, tuple[GroupSensitivity, ...]]:
-    """Accuracy of the model as it is, and of all groups in forward order."""
+    """The task's main accuracy of the model as it is, and of all groups in forward order."""
     planner = Planner(module, spec.imgsz, criterion=spec.criterion, align=spec.align)
     tell(Progress(stage=f"reading {spec.n_images} validation images"))
     with _quiet():
@@ -126,7 +123,8 @@ def _measured(
             dataset,
             imgsz=spec.imgsz,
             batch=DEFAULT_BATCH,
-            stride=int(module.stride.max()),
+            # Of models that halve their maps less often Ultralytics pads the images as of all others.
+            stride=max(int(module.stride.max()), LEAST_STRIDE),
             n_images=spec.n_images,
         )
 
@@ -195,13 +193,13 @@ def _group(planner: Planner, tie: tuple[int, ...], head: HeadName) -> GroupSensi
 
 
 def _layers(trace: Trace, tie: tuple[int, ...]) -> tuple[str, ...]:
-    """What gives these channels, depthwise convolutions among them, in forward order."""
+    """What gives these channels, depthwise convolutions and linear layers among them, in forward order."""
     given = (member.layer for index in tie for member in trace.groups[index].members if member.side == "out")
-    return tuple(dict.fromkeys(shown_as(name) for name in given if _is_convolution(trace, name)))
+    return tuple(dict.fromkeys(shown_as(name) for name in given if _is_weighted(trace, name)))
 
 
-def _is_convolution(trace: Trace, name: str) -> bool:
-    return isinstance(trace.twin.get_submodule(name), Convolution)
+def _is_weighted(trace: Trace, name: str) -> bool:
+    return isinstance(trace.twin.get_submodule(name), Weighted)
 
 
 def _cut(group: GroupSensitivity, planner: Planner, unit: tuple[int, ...], kept: Sequence[Indices]) -> GroupSensitivity:

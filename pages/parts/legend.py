@@ -67,7 +67,7 @@ def scale_html(data: Heatmap, strip: Sensitivities) -> str:
     """The colour scales of a heatmap, as HTML."""
     ends = [f"0% {_scale(ACCENT)} {data.ceiling_pct:g}% {_SHOWN[data.shown]}"]
     if strip.is_measured:
-        lost = "points of mAP50-95 or more lost when half of only that layer is cut"
+        lost = f"points of {strip.accuracy} or more lost when half of only that layer is cut"
         ends.append(f"0 {_scale(PUBLISHED)} {strip.ceiling:g} {lost}")
     else:
         ends.append(f"{svg(_HATCHED)} sensitivity of the layers not measured")

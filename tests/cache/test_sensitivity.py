@@ -17,6 +17,9 @@ from tests.factories import sensitivity
 def test_a_record_comes_back_as_it_was() -> None:
     record = sensitivity()
     assert parse_sensitivity(json.dumps(record.to_dict())) == record
+    # Older ones do not say what the model predicts: detectors alone were measured.
+    older = {name: value for name, value in record.to_dict().items() if name != "task"}
+    assert parse_sensitivity(json.dumps(older)).task == "detect"
     for broken in ("", "[]", "{}", json.dumps({**record.to_dict(), "version": 99})):
         with pytest.raises(RecordError):
             parse_sensitivity(broken)

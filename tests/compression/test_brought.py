@@ -40,6 +40,13 @@ def left(home: Path) -> list[str]:
     return sorted(file.name for file in (home / "brought").iterdir() if file.name != ".lock")
 
 
+def test_a_result_is_brought_with_the_size_of_its_run(tmp_path: Path) -> None:
+    module = open_detector("yolo26n.yaml", nc=2).module
+    module.args["imgsz"] = 96
+    write_checkpoint(module, tmp_path / "small.pt", {"imgsz": 64})
+    assert add(str(tmp_path / "small.pt")).imgsz == 64
+
+
 def test_a_model_is_kept_under_a_name_of_its_own(
     own_home: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,13 +41,26 @@ def test_method_classes_and_head_are_part_of_it() -> None:
     )
 
 
+def test_a_size_is_told_unless_it_is_the_models_own() -> None:
+    # A catalog's name may stand for a file here, whose own size is known once it is open.
+    command = RunRequest(model="yolo26n.pt", data="shapes", level=3).command()
+    assert command == "trimboard run yolo26n.pt --data=shapes --level=3"
+    assert replace(REQUEST, imgsz=640).command().count("--imgsz=640") == 1
+    assert not any("imgsz" in argument for argument in replace(REQUEST, imgsz=None).arguments())
+
+
 def test_a_custom_target_names_what_it_keeps() -> None:
     request = replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=None))
     assert request.arguments()[1:4] == ("--data=shapes", "--keep-gflops=0.4", "--epochs=1")
 
 
 @pytest.mark.parametrize(
-    "request_", [REQUEST, replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=0.5), classes="0")]
+    "request_",
+    [
+        REQUEST,
+        replace(REQUEST, imgsz=None),
+        replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=0.5), classes="0"),
+    ],
 )
 def test_a_stored_request_is_the_same(request_: RunRequest) -> None:
     assert RunRequest.from_dict(json.loads(json.dumps(request_.to_dict()))) == request_

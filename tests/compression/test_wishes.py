@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cache.store import own_store
+from compression import pipeline
+from compression.cli.main import main
 from compression.errors import SpecError
+from compression.jobs.submit import submit
 from compression.levels import resolve_target, target_of
+from compression.pruning.planner import Planner
 from compression.request import RunRequest
-from compression.spec import RunSpec, Target
+from compression.spec import CutMethod, RunSpec, Target
 from compression.wishes import Wish, in_short, in_words, parse_wishes
+from tests.compression.task_data import architecture, draw
 from tests.compression.test_spec import SPEC
 
 HALF, LOCKED, NUMBER = (
@@ -119,3 +127,49 @@ def test_wishes_of_a_target_are_typed_too() -> None:
 def test_more_than_all_is_refused() -> None:
     with pytest.raises(SpecError, match=r"asks for more than the layer has; give at most 100%"):
         parse_wishes((), ["model.4.cv1=200%"])
+
+
+# Before anything is queued
+
+
+def test_wishes_of_each_level_are_checked_before_anything_is_queued(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, model = draw(tmp_path / "data", "detect"), architecture(tmp_path, "detect")
+    sweep = ["sweep", str(model), "--data", str(data), "--imgsz", "64", "--device", "cpu", "--levels", "0,1"]
+    for wish in (["--lock", "model.77"], ["--layer", "model.77=0.5"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*sweep, *wish])
+        assert stopped.value.code == 2
+        assert "'model.77'" in capfd.readouterr().err
+    assert own_store().queue.runs() == []
+
+
+def test_the_same_wishes_are_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model = draw(tmp_path / "data", "detect"), architecture(tmp_path, "detect")
+    checked: list[int] = []
+
+    def noting(*arguments: Any, align: int) -> Planner:
+        checked.append(align)
+        return Planner(*arguments, align=align)
+
+    monkeypatch.setattr(pipeline, "Planner", noting)
+    submit(
+        [
+            RunRequest(
+                model=str(model),
+                data=str(data),
+                level=level,
+                layers=(LOCKED,) if level else (),
+                imgsz=64,
+                device="cpu",
+                method=CutMethod(align=align),
+                seed=seed,
+            )
+            for align in (8, 16)
+            for seed in (0, 1)
+            for level in (0, 1, 2)
+        ]
+    )
+    assert checked == [8, 16]
+    assert len(own_store().queue.runs()) == 12

@@ -51,6 +51,14 @@ def test_cards_of_a_classifier() -> None:
     assert any("Accuracy: class scores, 320 px" in caption.value for caption in page.caption)
 
 
+def test_a_classifier_of_any_name_begins_at_its_own_size() -> None:
+    _save(*(replace(record, model="best", data="cells") for record in results("classify", "-cls")))
+    page = _open(model="best", data="shapes", level="3")
+    assert not page.exception
+    (size,) = [field.value for field in page.number_input if str(field.key).startswith("i-")]
+    assert size == 224
+
+
 def test_detections_says_what_it_cannot_do() -> None:
     _save(*results("classify", "-cls"))
     page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).switch_page("pages/detections.py").run()

@@ -19,7 +19,7 @@ from compression.brought import find_brought
 from compression.catalog import TaskName, task_of_name
 from compression.errors import DatasetError
 from compression.levels import LEVELS
-from compression.spec import DEFAULT_IMGSZ, default_imgsz
+from compression.spec import default_imgsz_of
 from pages.parts.choices import architecture_of
 from pages.parts.chooser import Chosen
 from pages.parts.conditions import find_data, image_size, launch_options, plan_question, subject_of, whole_name
@@ -119,7 +119,7 @@ def view_of(store: Store, chosen: Chosen, given_path: str) -> View:
     rivals = rivals_among(chosen.on_same_data)
     compared = [*mine, *(record for record in rivals if record.model != model)]
     neighbours = neighbours_of(architecture, series, rivals)
-    imgsz = image_size(data, series, neighbours, own.imgsz if own else _usual_size(model))
+    imgsz = image_size(data, series, neighbours, (own.imgsz if own else 0) or _usual_size(architecture))
     # A page that is drawn again and again waits for no download.
     here = partial(store.artifact_path, fetch=False)
     question, options, problem = None, None, ""
@@ -186,10 +186,10 @@ def _others_measured(chosen: Chosen, architecture: str) -> tuple[tuple[str, str]
     return tuple(sorted(pairs, key=lambda pair: (pair[1] != chosen.data, pair[0] != chosen.model, pair)))
 
 
-def _usual_size(model: str) -> int:
+def _usual_size(architecture: str) -> int:
     """Of a classifier that of Ultralytics, pixels; 0 where the data set decides."""
-    size = default_imgsz(model)
-    return 0 if size == DEFAULT_IMGSZ else size
+    task = task_of_name(architecture)
+    return default_imgsz_of(task) if task == "classify" else 0
 
 
 def _unmeasured(series: Series | None) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from cache.record import LayerRow
 from cache.sensitivity import SensitivityRecord
+from compression.models.tasks import TASKS
 from pages.parts import formats
 
 Shown = Literal["channels", "gflops", "params"]
@@ -87,14 +88,16 @@ class Sensitivities:
     """The thin row beside the heatmap.
 
     Attributes:
-        lost: [layers], points of mAP50-95 lost when only that layer is cut; None where nothing can be cut, or where it
-            was not measured.
+        lost: [layers], points of the main accuracy lost when only that layer is cut; None where nothing can be cut, or
+            where it was not measured.
         told: [layers], the same in words.
+        accuracy: what the main accuracy of the model's task is called; "" where nothing was measured.
         is_measured: whether anything was measured.
     """
 
     lost: tuple[float | None, ...]
     told: tuple[str, ...]
+    accuracy: str
     is_measured: bool
 
     @property
@@ -172,6 +175,7 @@ def sensitivities(data: Heatmap, record: SensitivityRecord | None) -> Sensitivit
     """What cutting each layer of a heatmap alone costs; of a layer of several groups, the dearest."""
     lost: list[float | None] = []
     told = []
+    accuracy = TASKS[record.task].main if record else ""
     for name in data.layers:
         groups = record.groups_of(name) if record else ()
         points = record.lost(groups[0]) if record and groups else None
@@ -179,12 +183,12 @@ def sensitivities(data: Heatmap, record: SensitivityRecord | None) -> Sensitivit
         if points is not None and not groups[0].predicts:
             told.append("only trains the model, so nothing is lost without it")
         elif points is not None:
-            told.append(f"{points:.1f} points of mAP50-95 lost when only it is cut")
+            told.append(f"{points:.1f} points of {accuracy} lost when only it is cut")
         elif groups:
             told.append(f"all channels stay: {groups[0].locked}")
         else:
             told.append(f"sensitivity {formats.NOT_MEASURED}")
-    return Sensitivities(lost=tuple(lost), told=tuple(told), is_measured=record is not None)
+    return Sensitivities(lost=tuple(lost), told=tuple(told), accuracy=accuracy, is_measured=record is not None)
 
 
 def block_of(name: str) -> str:

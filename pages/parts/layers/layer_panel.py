@@ -9,6 +9,7 @@ import streamlit as st
 
 from cache.record import LayerRow
 from cache.sensitivity import GroupSensitivity, SensitivityRecord
+from compression.models.tasks import TASKS
 from pages.parts import formats
 from pages.parts.layers.heatmap import block_of, region_of, saved_pct
 from pages.parts.layers.heatmap_plot import draw_importance
@@ -68,8 +69,9 @@ def sensitivity_in_words(record: SensitivityRecord, group: GroupSensitivity) -> 
         )
     spec = record.spec
     images = f"{spec.n_images} of {record.n_val}" if spec.n_images < record.n_val else f"the {spec.n_images}"
+    accuracy = TASKS[record.task].main
     sentence = (
-        f"With {group.channels_before} → {group.channels_after} channels and nothing else cut, mAP50-95 is "
+        f"With {group.channels_before} → {group.channels_after} channels and nothing else cut, {accuracy} is "
         f"{formats.accuracy(record.map50_95)} → {formats.accuracy(group.map50_95)} ({-points:+.1f} points) on {images} "
         f"validation images, and the model has {100 * group.gflops_saved:.2f}% fewer GFLOPs and "
         f"{100 * group.params_saved:.2f}% fewer parameters. Nothing was recovered or trained, so a run loses far less."

@@ -52,8 +52,7 @@ def show_layers(view: View, level: int, outcome: Outcome) -> None:
     )
     how = made_by(outcome.record) if outcome.record else planned_by(outcome.plan) if outcome.plan else ""
     st.caption(" ".join((most_cut(outcome.layers) or "This level has no layers to show yet.", how)))
-    if view.task == "detect":
-        offer_to_measure(view, record)
+    offer_to_measure(view, record)
     st.selectbox(
         "Layer",
         data.layers,

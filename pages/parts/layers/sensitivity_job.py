@@ -11,7 +11,9 @@ from cache.rivals import originals_of
 from cache.sensitivity import DEFAULT_IMAGES, DEFAULT_PART, SensitivityRecord, measured_like
 from cache.series import Series
 from cache.store import Store
+from compression.catalog import TaskName
 from compression.jobs import local
+from compression.models.tasks import TASKS
 from pages.parts import formats
 from pages.parts.access import AccessError, check_may_act, may_act
 from pages.parts.explore.view import View
@@ -20,12 +22,6 @@ from pages.parts.source import original_checkpoint, source_of
 
 # What a run calls the stage in which it validated a level, by which the time of a pass is known.
 VALIDATING = "measuring"
-
-_EXPLAINED = (
-    f"Cuts {100 * DEFAULT_PART:g}% of one layer's channels and nothing else, measures mAP50-95 on at most "
-    f"{DEFAULT_IMAGES} validation images with nothing recovered and nothing trained, and goes on to the next layer. It "
-    "shows which layers can give, and is kept."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +62,14 @@ def question_of(view: View) -> SensitivityQuestion | None:
     return SensitivityQuestion(arguments=arguments, seconds=n_cuts * passes[0] if passes and n_cuts else None)
 
 
+def _explained(task: TaskName) -> str:
+    return (
+        f"Cuts {100 * DEFAULT_PART:g}% of one layer's channels and nothing else, measures {TASKS[task].main} on at "
+        f"most {DEFAULT_IMAGES} validation images with nothing recovered and nothing trained, and goes on to the next "
+        "layer. It shows which layers can give, and is kept."
+    )
+
+
 def offer_to_measure(view: View, record: SensitivityRecord | None) -> None:
     """Draw the button where nothing is measured, the process where one is at work, or why neither is possible."""
     question = question_of(view)
@@ -91,7 +95,10 @@ def offer_to_measure(view: View, record: SensitivityRecord | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         asked = st.button(
-            "Measure the layers' sensitivity", icon=":material/biotech:", key="measure-sensitivity", help=_EXPLAINED
+            "Measure the layers' sensitivity",
+            icon=":material/biotech:",
+            key="measure-sensitivity",
+            help=_explained(view.task),
         )
         if question.seconds is not None:
             st.caption(f"At most about {formats.duration(question.seconds)}, by the time that validating a level took.")

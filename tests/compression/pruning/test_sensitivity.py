@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 
 from cache.sensitivity import SensitivityRecord, SensitivitySpec
 from cache.shipped import SHIPPED
 from cache.store import own_store
-from compression.accuracy.evaluation import evaluate
+from compression.accuracy.evaluation import evaluate, validate
+from compression.catalog import TaskName
 from compression.cli.main import main
-from compression.data.dataset import open_dataset
+from compression.data.dataset import Dataset, open_dataset
 from compression.data.loaded_images import load_validation_images
 from compression.deployment.latency import opened
+from compression.graph.costs import shown_as
 from compression.graph.layer_groups import MIN_GROUP_KEPT
 from compression.models.checkpoint import write_checkpoint
-from compression.models.detector import read_checkpoint
+from compression.models.detector import open_detector, read_checkpoint
+from compression.models.kinds import KINDS, LEAST_STRIDE
+from compression.models.tasks import TASKS
 from compression.pruning import sensitivity
 from compression.pruning.planner import Planner
 from compression.pruning.sensitivity import N_QUANTILES, measure_sensitivity
 from compression.pruning.surgery import keep_channels, silence_others
+from compression.spec import HeadName
 from tests.compression.small_models import build, outputs, planner
+from tests.compression.task_data import architecture, draw
 
 TRAINED = SHIPPED / "shapes" / "yolo26n.pt"
 
@@ -111,8 +119,8 @@ def test_the_accuracy_is_that_of_the_narrower_model(
     assert (locked.locked, locked.map50_95, locked.importance) == ("the outputs of the head", None, ())
 
 
-def _measure(small: Path, tiny_shapes: Path, capfd: pytest.CaptureFixture[str], *options: str) -> SensitivityRecord:
-    arguments = ("sensitivity", str(small), "--data", str(tiny_shapes), "--imgsz", "64", "--device", "cpu")
+def _measure(checkpoint: Path, data: Path, capfd: pytest.CaptureFixture[str], *options: str) -> SensitivityRecord:
+    arguments = ("sensitivity", str(checkpoint), "--data", str(data), "--imgsz", "64", "--device", "cpu")
     main([*arguments, *options, "--json"])
     out, err = capfd.readouterr()
     assert "Traceback" not in err
@@ -147,6 +155,85 @@ def test_the_command_measures_once_and_tells_every_group(
     assert [word in out for word in ("points_lost", "gflops_saved", "params_saved")] == [True] * 3
 
 
+def _of_task(folder: Path, task: TaskName) -> tuple[Path, Dataset]:
+    """A checkpoint of the smallest model of a task, with random weights, and the data set that is drawn for it."""
+    dataset = open_dataset(str(draw(folder / "data", task)), task)
+    detector = open_detector(str(architecture(folder, task)), nc=dataset.nc, kpt_shape=dataset.kpt_shape)
+    detector.module.names = dict(dataset.names)
+    checkpoint = folder / f"{task}.pt"
+    write_checkpoint(detector.module, checkpoint, {})
+    return checkpoint, dataset
+
+
+@pytest.mark.parametrize("task", [task for task in get_args(TaskName) if task != "detect"])
+def test_every_task_is_measured_by_its_own_accuracy(
+    task: TaskName, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, dataset = _of_task(tmp_path, task)
+    all_cuts = Planner.cut_alone
+    # All others would take as long each.
+    monkeypatch.setattr(Planner, "cut_alone", lambda *asked: dict(list(all_cuts(*asked).items())[-2:]))
+    # Class folders are given by their folder, labels by their data.yaml.
+    data = dataset.yaml_file
+    record = _measure(checkpoint, data, capfd)
+    head: HeadName = "nms" if task == "classify" else "e2e"
+    whole = evaluate(checkpoint, dataset, imgsz=64, batch=16, device="cpu", head=head)
+    assert (record.task, record.spec.head, record.spec.n_images, record.n_val) == (task, head, 4, 4)
+    assert record.map50_95 == whole.map50_95
+    assert sum(group.map50_95 is not None for group in record.groups) == 2
+    assert all(group.layers for group in record.groups)
+    # What only trains the model is the other head, whole.
+    idle = {group.name for group in record.groups if not group.predicts}
+    assert bool(idle) == (head == "e2e")
+    main(["sensitivity", str(checkpoint), "--data", str(data), "--imgsz", "64"])
+    out, _ = capfd.readouterr()
+    assert f"{task} has {TASKS[task].main} {record.map50_95:.3f} on 4 of 4 validation images" in out
+    assert ("64 pixels" in out, "class scores, 64" in out) == (True, task == "classify")
+
+
+def test_top_1_of_a_cut_classifier_is_that_of_the_narrower_one(tmp_path: Path) -> None:
+    checkpoint, dataset = _of_task(tmp_path, "classify")
+    module, _ = read_checkpoint(checkpoint)
+    found = Planner(module, 64)
+    record = measure_sensitivity(opened(str(checkpoint)), dataset, imgsz=64, head="nms", n_images=1, device="cpu")
+    (batch,) = load_validation_images(dataset, imgsz=64, batch=1, stride=32, n_images=1)
+    for unit, kept in found.cut_alone(0.5).items():
+        narrow = keep_channels(module, found.trace, kept).eval()
+        with torch.no_grad():
+            right = int(narrow(batch["img"])[0].argmax(1) == batch["cls"])
+        (group,) = [one for one in record.groups if one.name == shown_as(found.trace.groups[unit[0]].name)]
+        assert group.map50_95 == right
+
+
+@pytest.mark.parametrize("task", get_args(TaskName))
+def test_images_in_memory_are_what_the_validator_of_the_task_reads_itself(task: TaskName, tmp_path: Path) -> None:
+    checkpoint, dataset = _of_task(tmp_path, task)
+    seen: list[dict[str, Any]] = []
+
+    class Noting(KINDS[task].validator):  # type: ignore[misc]
+        def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+            noted = {name: value.clone() if torch.is_tensor(value) else value for name, value in batch.items()}
+            # A classifier's validator shuffles, which its accuracy does not mind.
+            order = noted["img"].flatten(1).double().mean(1).argsort()
+            seen.append({name: value[order] for name, value in noted.items()} if task == "classify" else noted)
+            return super().preprocess(batch)
+
+    images = load_validation_images(dataset, imgsz=64, batch=4, stride=LEAST_STRIDE, n_images=200)
+    # Twice, since a validator computes within what it is given.
+    for given in (None, images, images):
+        model, _ = read_checkpoint(checkpoint)
+        head = "nms" if task == "classify" else "e2e"
+        how: dict[str, Any] = {"imgsz": 64, "batch": 4, "device": "cpu", "head": head, "rect": True}
+        validate(model, dataset, **how, validator_class=Noting, images=given)
+    own, *others = seen
+    assert len(others) == 2
+    for other in others:
+        assert other.keys() == own.keys()
+        for name, value in own.items():
+            same = torch.equal(other[name], value) if torch.is_tensor(value) else repr(other[name]) == repr(value)
+            assert same, name
+
+
 def test_some_images_are_the_same_ones_each_time_and_all_are_all(tiny_shapes: Path) -> None:
     dataset = open_dataset(str(tiny_shapes))
     names = {
@@ -168,7 +255,7 @@ def test_some_images_are_the_same_ones_each_time_and_all_are_all(tiny_shapes: Pa
         (("nowhere.pt",), "There is no model 'nowhere.pt'"),
         (("yolo26n.yaml",), "'yolo26n.yaml' has random weights"),
         ((str(TRAINED), "--images", "0"), "--images 0 is not possible"),
-        ((str(TRAINED), "--imgsz", "-32"), "--imgsz -32 is not possible"),
+        ((str(TRAINED), "--imgsz", "0"), "--imgsz 0 is not possible"),
         ((str(TRAINED), "--imgsz", "50"), "Image size 50 is no multiple of this model's stride 32; use 64"),
         ((str(TRAINED), "--classes", "unicorn"), "unicorn"),
         ((str(TRAINED), "--device", "cuda:9"), "Device 'cuda:9' is not there"),

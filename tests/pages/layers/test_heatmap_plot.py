@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from cache.sensitivity import SensitivityRecord
 from pages.parts.layers.heatmap import Shown, heatmap, sensitivities
@@ -77,6 +78,8 @@ def test_the_scale_says_what_is_shown() -> None:
     html = scale_html(data, sensitivities(data, factories.sensitivity()))
     assert f"{data.ceiling_pct:g}% or more of the model's parameters saved by that layer" in html
     assert "10 points of mAP50-95 or more lost when half of only that layer is cut" in html
+    html = scale_html(data, sensitivities(data, replace(factories.sensitivity(), task="pose")))
+    assert "10 points of pose mAP50-95 or more lost" in html
 
 
 def test_importance_shades_what_a_level_cuts() -> None:

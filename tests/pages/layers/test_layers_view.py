@@ -41,10 +41,10 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tu
     st.cache_resource.clear()
 
 
-def _measured_levels() -> Store:
+def _measured_levels(**changes: Any) -> Store:
     """All levels, and the original's checkpoint on this machine."""
     store = Store(shipped=run_folder("nothing"))
-    for record in factories.series():
+    for record in factories.series(**changes):
         store.save(factories.with_checkpoint(record, b"weights", "ab" * 32) if record.level == 0 else record)
         if record.level == 0:
             place = run_folder(record.key) / "best.pt"
@@ -87,6 +87,7 @@ def test_what_a_layer_is_worth_in_words() -> None:
         "images, and the model has 1.25% fewer GFLOPs and 2.00% fewer parameters. Nothing was recovered or trained, so "
         "a run loses far less."
     )
+    assert "nothing else cut, top-1 is 0.720" in sensitivity_in_words(replace(record, task="classify"), first)
     assert "(+0.5 points)" in sensitivity_in_words(record, second)
     assert sensitivity_in_words(record, second).endswith("this layer can give up channels.")
     assert sensitivity_in_words(factories.sensitivity(n_images=100), first).count("on 100 of 150 validation images")
@@ -138,6 +139,14 @@ def test_what_is_not_measured_says_so_and_can_be_measured(started: list[tuple[st
     store.save_sensitivity(factories.sensitivity())
     page = _open(level="3")
     assert not [button for button in page.button if button.key == "measure-sensitivity"]
+
+
+def test_a_classifier_is_measured_by_its_top_1(started: list[tuple[str, ...]]) -> None:
+    _measured_levels(model="yolo26n-cls.pt", task="classify", head="nms")
+    button = _open(level="3").button(key="measure-sensitivity")
+    assert "measures top-1 on at most 200 validation images" in button.help
+    button.click().run()
+    assert started[0][-3:] == ("--head", "nms", "--json")
 
 
 def test_without_the_weights_nothing_can_be_measured_and_it_says_why() -> None:

@@ -72,6 +72,7 @@ def test_the_command_asks_the_same_question(changes: dict[str, Any], monkeypatch
     spec = record.spec
     assert spec is not None
     typed = _typed(_repeat(record).command, monkeypatch)
+    assert typed.imgsz is not None
     again = replace(
         spec,
         model=typed.model,
@@ -96,7 +97,10 @@ def test_the_command_asks_the_same_question(changes: dict[str, Any], monkeypatch
 
 
 def test_what_is_so_by_default_is_left_out() -> None:
-    assert _repeat(_of(epochs=100, imgsz=640)).command == "trimboard run yolo26n.pt --data=shapes --level=3 --head=e2e"
+    assert (
+        _repeat(_of(epochs=100, imgsz=640)).command
+        == "trimboard run yolo26n.pt --data=shapes --level=3 --imgsz=640 --head=e2e"
+    )
 
 
 @pytest.mark.parametrize(
