@@ -328,11 +328,12 @@ def time_visitors(home: Path, browser: Browser, seconds: float) -> dict[str, Any
                 page.wait_for_timeout(1e3 * PAUSE_S)
                 if passed >= min(MOST_WARM_UP_S, seconds / 2):
                     memory.append(_memory_mb(pid))
+            # Until the last visitor has left, further moves come in, which belong to no second that was waited.
+            timed = seen.moved_s[n_early:]
         finally:
             over.set()
             crowd.join()
         n_exceptions = page.get_by_test_id("stException").count()
-    timed = seen.moved_s[n_early:]
     first, warm, end = memory[0], memory[min(1, len(memory) - 1)], memory[-1]
     return {
         "visitors": N_VISITORS,
@@ -340,7 +341,7 @@ def time_visitors(home: Path, browser: Browser, seconds: float) -> dict[str, Any
         "browser": moves_in_short(moves),
         "answer_s": in_short(timed),
         "open_s": in_short(seen.opened_s),
-        "moves_per_s": len(timed) / seconds,
+        "moves_per_s": len(timed) / passed,
         "answer_kb": statistics.mean(seen.sent_bytes) / 1e3,
         "errors": len(seen.errors) + n_exceptions,
         "first_errors": seen.errors[:3],

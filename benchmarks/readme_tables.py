@@ -16,12 +16,12 @@ TITLES = {
 
 
 def main() -> None:
-    records = [item.record for item in load_shipped(SHIPPED).by_key.values()]
     for data, title in TITLES.items():
         print(f"{title}:\n")
         print("| Level | GFLOPs | Parameters | mAP50-95 | Change | mAP50 | Precision | Recall | Before training |")
         print("|---|---|---|---|---|---|---|---|---|")
-        levels = [record for record in records if record.data == data]
+        # The study of the same data set lies in a folder of its own.
+        levels = [item.record for item in load_shipped(SHIPPED / data).by_key.values()]
         for record in sorted(levels, key=lambda record: record.level or 0):
             print(_row(record))
         print()

@@ -417,9 +417,13 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="where the table goes, without suffix")
     arguments = parser.parse_args()
     if arguments.what == "run":
+        if not arguments.model or not arguments.data:
+            parser.error("run needs --model and --data")
         study = Study(model=arguments.model, data=arguments.data, imgsz=arguments.imgsz, device=arguments.device)
         run(study, arguments.out, arguments.only)
         return
+    if arguments.table is None:
+        parser.error("table needs --table")
     rows = table(arguments.out)
     arguments.table.with_suffix(".csv").write_text(rows.to_csv(index=False, float_format="%.5f"))
     arguments.table.with_suffix(".md").write_text(_markdown(rows))

@@ -217,13 +217,17 @@ def _loss(option: Option, original: Option) -> float:
 
 
 def _saved(option: Option, original: Option) -> str:
-    """What an option costs less, of the costs that both have."""
-    nouns: dict[CostName, str] = {"gflops": "fewer GFLOPs", "params": "fewer parameters", "time": "less time"}
-    parts = [
-        f"{100 * (1 - option.costs[name] / original.costs[name]):.0f}% {noun}"
-        for name, noun in nouns.items()
-        if name in option.costs and original.costs.get(name)
-    ]
+    """What an option costs less, or more, of the costs that both have."""
+    nouns: dict[CostName, tuple[str, str]] = {
+        "gflops": ("fewer", "GFLOPs"),
+        "params": ("fewer", "parameters"),
+        "time": ("less", "time"),
+    }
+    parts = []
+    for name, (less, noun) in nouns.items():
+        if name in option.costs and original.costs.get(name):
+            saved = round(100 * (1 - option.costs[name] / original.costs[name]))
+            parts.append(f"{abs(saved)}% {less if saved >= 0 else 'more'} {noun}")
     return _listed(parts)
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     frame.begin("Add yours")
     st.title("Your model on your data")
     st.markdown(
-        "Bring a trained detector and the data set that it was trained on. Both are checked first, and every fault is "
+        "Bring a trained model and the data set that it was trained on. Both are checked first, and every fault is "
         "named with its file and what helps. Then see what each level would cut, and measure the ones you like."
     )
     if not may_act():

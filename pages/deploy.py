@@ -69,7 +69,7 @@ def _choose(found: Sequence[Deployable]) -> Deployable:
         options = list(dict.fromkeys(getattr(one, name) for one in found))
         answer = column.selectbox(label, options, key=name, bind="query-params", disabled=len(options) < 2)
         if name in asked and asked[name] not in map(str, options):
-            notices.warning(_NOT_HERE.format(noun=label.lower(), asked=asked[name]))
+            notices.warning(_NOT_HERE.format(noun=label.lower(), asked=plain(asked[name])))
         found = [one for one in found if getattr(one, name) == answer]
     levels = [one.level for one in found]
     # That of the slider on Explore, else the deepest.
@@ -78,7 +78,7 @@ def _choose(found: Sequence[Deployable]) -> Deployable:
     first = levels.index(wanted) if wanted in levels else deepest
     chosen = last.selectbox("Level", levels, first, key=_LEVEL, bind="query-params", disabled=len(levels) < 2)
     if wanted and wanted not in levels and _LEVEL not in asked:
-        notices.warning(_NOT_HERE.format(noun="level", asked=wanted))
+        notices.warning(_NOT_HERE.format(noun="level", asked=plain(wanted)))
     return found[levels.index(chosen)]
 
 
@@ -89,7 +89,9 @@ def _draw_form(chosen: Deployable) -> None:
     with st.container(border=True, key="export-form"):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             precision = _choose_precision()
-            imgsz = st.number_input("Image size, px", 32, 4096, record.imgsz, 32, key=f"imgsz-{key}", help=_IMGSZ_HELP)
+            imgsz = st.number_input(
+                "Image size, px", 32, max(4096, record.imgsz), record.imgsz, 32, key=f"imgsz-{key}", help=_IMGSZ_HELP
+            )
             batch = st.number_input("Batch", 1, 256, 1, key=f"batch-{key}", help="Images that the file takes at once.")
             heads: list[HeadName] = ["e2e", "nms"] if record.head == "e2e" else ["nms"]
             head = st.selectbox("Head", heads, key=f"head-{key}", disabled=len(heads) < 2, help=_HEAD_HELP)

@@ -22,7 +22,7 @@ from pages.parts.explore.verdict_box import show_verdicts
 from pages.parts.explore.view import View, view_of
 from pages.parts.jobs.launch import launch_form
 from pages.parts.jobs.planning import show_planning
-from pages.parts.jobs.runs import show_runs
+from pages.parts.jobs.runs import plain, show_runs
 from pages.parts.layers.layers_view import show_layers
 from pages.parts.methods import planned_by
 from pages.parts.outcome import (
@@ -200,7 +200,7 @@ def _draw_unmeasured(view: View, level: int, outcome: Outcome) -> None:
         if not may_act():
             return
         if view.problem:
-            st.warning(view.problem, icon=":material/folder_off:")
+            st.warning(plain(view.problem), icon=":material/folder_off:")
         if view.options is not None:
             launch_form(level, view.options)
         if view.options is None or view.given_path:

@@ -71,7 +71,7 @@ def _draw(store: Store) -> None:
         st.info(_NO_RUNS if may_act() else "No run was asked for yet.", icon=":material/info:")
         return
     _draw_at_work(store.queue, [pair for pair in pairs if pair[0].state == "running"])
-    _draw_queued(store.queue, [card for run, card in pairs if run.state == "queued"])
+    _draw_queued(store.queue, [pair for pair in pairs if pair[0].state == "queued"])
     _draw_over(store.queue, [pair for pair in pairs if pair[0].state not in ("running", "queued")])
 
 
@@ -126,20 +126,23 @@ def _draw_log(run: RunStatus) -> None:
             st.code("\n".join(lines), language=None, wrap_lines=True)
 
 
-def _draw_queued(queue: RunQueue, cards: list[RunCard]) -> None:
-    if not cards:
+def _draw_queued(queue: RunQueue, pairs: list[tuple[RunStatus, RunCard]]) -> None:
+    if not pairs:
         return
-    st.header(f"In the queue ({len(cards)})", anchor=False)
-    if not worker.is_at_work():
+    st.header(f"In the queue ({len(pairs)})", anchor=False)
+    if any(worker.is_ours(run) for run, _ in pairs) and not worker.is_at_work():
         st.warning("Nobody works on this machine's queue: its worker was ended.", icon=":material/power_off:")
         if may_act():
             st.button("Work on the queue", on_click=guarded(worker.ensure_worker), type="primary", key="ensure-worker")
-    for place, card in enumerate(cards, start=1):
-        first, last = place == 1, place == len(cards)
+    # A cluster has an order of its own.
+    movable = [run.key for run, _ in pairs if run.executor == "local"]
+    for place, (run, card) in enumerate(pairs, start=1):
         text = f"{place}\\. **{plain(card.title)}** · {plain(card.how)} · {plain(card.line)}"
         with st.container(border=True, key=f"queued-{card.key[:12]}"), _line(text):
-            _button("Earlier", ":material/arrow_upward:", lambda key: queue.move(key, -1), card, disabled=first)
-            _button("Later", ":material/arrow_downward:", lambda key: queue.move(key, 1), card, disabled=last)
+            if run.key in movable:
+                first, last = run.key == movable[0], run.key == movable[-1]
+                _button("Earlier", ":material/arrow_upward:", lambda key: queue.move(key, -1), card, disabled=first)
+                _button("Later", ":material/arrow_downward:", lambda key: queue.move(key, 1), card, disabled=last)
             _button("Cancel", ":material/cancel:", lambda key: control.cancel(queue, key), card)
 
 

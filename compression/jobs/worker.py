@@ -72,7 +72,7 @@ def _empty(queue: RunQueue, *, stay: bool) -> None:
     last_work = time.monotonic()
     while stay or time.monotonic() - last_work < IDLE_S:
         runs = queue.runs()
-        if any(_is_ours(run) for run in runs):
+        if any(is_ours(run) for run in runs):
             last_work = time.monotonic()
         started += [_start(queue, run) for run in startable(runs)]
         # Whoever started a process has to take note of its end.
@@ -91,7 +91,7 @@ def startable(runs: list[RunStatus]) -> list[RunStatus]:
     taken = {lane for run in runs if run.state == "running" and run.host == this_host() for lane in _lanes(run)}
     chosen = []
     for run in runs:
-        if run.state == "queued" and _is_ours(run):
+        if run.state == "queued" and is_ours(run):
             if not taken & _lanes(run):
                 chosen.append(run)
             taken |= _lanes(run)
@@ -102,12 +102,13 @@ def _lanes(run: RunStatus) -> set[str]:
     return set(run.lanes.split(","))
 
 
-def _is_ours(run: RunStatus) -> bool:
+def is_ours(run: RunStatus) -> bool:
+    """Whether a run is at work on this machine or waits for it: a worker elsewhere, or a cluster, has the others."""
     return run.executor == "local" and run.host == this_host() and run.state in ("queued", "running")
 
 
 def _has_work(queue: RunQueue) -> bool:
-    return any(run.state == "queued" and _is_ours(run) for run in queue.runs())
+    return any(run.state == "queued" and is_ours(run) for run in queue.runs())
 
 
 def _start(queue: RunQueue, run: RunStatus) -> subprocess.Popen[bytes]:

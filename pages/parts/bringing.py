@@ -49,8 +49,8 @@ _WORDS: dict[Kind, _Words] = {
         noun="model",
         types=("pt",),
         rules=(
-            "A `.pt` of a YOLO detector that Ultralytics saved. It is opened by the restricted loader, which runs "
-            "nothing that a file may hold."
+            "A `.pt` of a YOLO model that Ultralytics saved: one that detects, segments, classifies, or finds poses or "
+            "rotated boxes. It is opened by the restricted loader, which runs nothing that a file may hold."
         ),
         path="Path of the .pt",
         path_help="It is copied.",
@@ -61,11 +61,12 @@ _WORDS: dict[Kind, _Words] = {
         types=("zip",),
         rules=(
             "A `.zip` of a YOLO data set: `data.yaml`, images and labels, as Roboflow and CVAT (Ultralytics YOLO) "
-            f"export it. At most {LIMITS.n_bytes / 1e9:g} GB unpacked, {LIMITS.n_files:,} files and {LIMITS.ratio} "
+            "export it; for a classifier a folder with `train/CLASS` and `val/CLASS`. "
+            f"At most {LIMITS.n_bytes / 1e9:g} GB unpacked, {LIMITS.n_files:,} files and {LIMITS.ratio} "
             "times the size of the zip."
         ),
-        path="Path of the data.yaml or .zip",
-        path_help="A zip is unpacked into the data folder; a data.yaml stays where it is.",
+        path="Path of the data.yaml, of its folder, or of a .zip",
+        path_help="A zip is unpacked into the data folder; a data.yaml or a folder stays where it is.",
         name_help="Its results are listed under this name. A data.yaml that stays where it is has that of its folder.",
     ),
 }

@@ -159,7 +159,13 @@ def launch_options(
     shown = series and (series.label, series.seed)
     key = hashlib.sha256(f"{architecture}|{found.argument}|{found.classes}|{shown}".encode()).hexdigest()[:8]
     blank = LaunchOptions(
-        key=key, models=models, data=found.argument, names=found.names, classes=found.classes_argument, imgsz=imgsz
+        key=key,
+        models=models,
+        data=found.argument,
+        names=found.names,
+        classes=found.classes_argument,
+        imgsz=imgsz,
+        head="nms" if series is not None and series.any_record.head == "nms" else None,
     )
     # An original alone was neither cut nor fine-tuned, which is no hint at how to.
     if series is None or not series.compressed:

@@ -66,7 +66,11 @@ class Level:
     @property
     def seeds(self) -> str:
         """How many stand behind its accuracy: "mean of seeds 0, 1, 2"; empty of the original as it was given."""
-        seeds = [record.spec.seed for record in self.records if record.spec and (record.spec.epochs or record.level)]
+        seeds = [
+            record.spec.seed
+            for record in self.records
+            if record.spec and (record.spec.epochs or record.level != ORIGINAL)
+        ]
         if not seeds:
             return ""
         return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(map(str, seeds))}"

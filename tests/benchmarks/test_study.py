@@ -100,3 +100,16 @@ class TestTable:
         assert shipped.artifacts == ()
         assert shipped.spec is not None
         assert shipped.spec == shipped.spec.without_places()
+
+
+@pytest.mark.parametrize(
+    ("asked", "missing"),
+    [("table", "table needs --table"), ("run", "run needs --model and --data")],
+)
+def test_what_is_not_given_is_told_in_a_sentence(
+    asked: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["study", asked, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert missing in capsys.readouterr().err

@@ -128,3 +128,9 @@ def test_an_original_that_was_fine_tuned_alike_is_called_so() -> None:
     assert advise([tuned, *LEVELS], Budget(name="loss", limit=0.1), NARROW).lead == (
         "Cut nothing, and fine-tune the original"
     )
+
+
+def test_a_cut_that_is_slower_says_how_much_more_time_it_takes() -> None:
+    slower = replace(LEVELS[0], costs={"gflops": 9.0, "params": 3.6, "time": 21.4})
+    found = advise([ORIGINAL, slower], Budget(name="loss", limit=1.0), None)
+    assert found.text.endswith("with 10% fewer GFLOPs, 10% fewer parameters and 7% more time.")

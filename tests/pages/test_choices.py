@@ -87,12 +87,14 @@ def test_or_from_the_catalog_while_the_plan_needs_no_weights() -> None:
 
 
 def test_the_form_begins_with_the_conditions_of_the_series() -> None:
-    method = CutMethod(criterion="taylor", allocation="global", recovery="none", calibration_images=64, seed=2)
-    spec = factories.spec(3, recipe="distill", steps=3, batch=8, patience=9, **asdict(method))
+    method = CutMethod(
+        criterion="taylor", allocation="global", recovery="none", calibration_images=64, align=16, seed=2
+    )
+    spec = factories.spec(3, recipe="distill", steps=3, batch=8, patience=9, head="nms", **asdict(method))
     (series,) = series_of([factories.record(3, spec=spec)])
     options = launch_options(None, "yolo26n", find_data("shapes", "", []), 320, series)
     assert (options.method, options.recipe, options.steps) == (method, "distill", 3)
-    assert (options.batch, options.patience, options.seed) == (8, 9, 2)
+    assert (options.batch, options.patience, options.seed, options.head) == (8, 9, 2, "nms")
 
 
 def test_an_original_alone_suggests_the_default_method() -> None:

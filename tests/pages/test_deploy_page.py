@@ -153,3 +153,10 @@ def test_a_job_at_work_and_a_failed_one_are_shown(tmp_path: Path, monkeypatch: p
     opened = page()
     assert [each.value for each in opened.error] == ["No \\*space\\* is left."]
     assert "Dismiss" in [each.label for each in opened.button]
+
+
+def test_what_a_link_asks_for_is_no_markdown() -> None:
+    save(3)
+    (warning,) = page(model="![x](https://a.b/c.png)").warning
+    assert "\\!" in warning.value or "\\[x\\]" in warning.value
+    assert "![x](" not in warning.value

@@ -9,9 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button, Caption, Header, Info, Markdown
 
+from cache import queue
 from cache.record import EpochRow, Progress
 from cache.store import Store
-from compression.jobs import control, worker
+from compression.jobs import control, ray_cluster, worker
 from compression.request import RunRequest
 from compression.spec import RunSpec
 from tests import factories
@@ -123,6 +124,25 @@ def test_a_queue_that_nobody_works_on_can_be_started(monkeypatch: pytest.MonkeyP
     assert "Nobody works on this machine's queue" in opened.warning[0].value
     keyed(opened)["ensure-worker"].click().run()
     assert a_worker == ["worker"]
+
+
+def test_only_runs_of_this_machine_want_its_worker_and_a_cluster_orders_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "is_at_work", lambda: False)
+    monkeypatch.setattr(ray_cluster, "settle", lambda queue: None)
+    store = Store()
+    sent, spec = factories.spec(1), factories.spec(2)
+    store.queue.submit(sent, RunRequest(model="yolo26n.pt", data="shapes", level=1), lanes="", executor="ray")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(queue, "this_host", lambda: "another-machine")
+        store.queue.submit(spec, RunRequest(model="yolo26n.pt", data="shapes", level=2), lanes="cpu")
+    opened = page()
+    assert "In the queue (2)" in texts(opened)
+    assert not opened.warning
+    offered = {key: each.disabled for key, each in keyed(opened).items() if key.startswith(("Earlier", "Later"))}
+    # The one that has a place is the first and the last of its kind.
+    assert offered == {f"Earlier-{spec.key[:12]}": True, f"Later-{spec.key[:12]}": True}
 
 
 def test_many_runs_are_not_all_drawn_at_once() -> None:

@@ -50,7 +50,7 @@ def show_recommendation(view: View) -> None:
         option = advice.option
         _begin_at(view, option)
         with answer:
-            _draw(advice, setting)
+            _draw(advice, budget, setting)
             if option is not None:
                 _offer_to_show(view, option)
 
@@ -154,11 +154,12 @@ def _pick(key: str) -> None:
     st.session_state[PICKED] = key
 
 
-def _draw(advice: Advice, setting: Setting | None) -> None:
+def _draw(advice: Advice, budget: Budget, setting: Setting | None) -> None:
     st.header(plain(advice.lead), anchor=False)
     st.markdown(plain(capitalized(advice.text)))
     notes = [advice.sureness, advice.missing]
-    if advice.option is not None and advice.option.level == ORIGINAL:
+    # Within a limit on a cost the original is the answer because it meets that limit.
+    if budget.name == "loss" and advice.option is not None and advice.option.level == ORIGINAL:
         notes.append("Allow more, or measure further levels.")
     if setting is not None and advice.option is not None and "time" in advice.option.costs:
         notes.append(f"Time: {setting.label}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import streamlit as st
@@ -20,6 +20,7 @@ from compression.spec import (
     DEFAULT_RECIPE,
     DEFAULT_SEED,
     CutMethod,
+    HeadName,
     RecipeName,
 )
 from compression.wishes import Wish, in_words
@@ -42,6 +43,7 @@ class LaunchOptions:
         classes: the only classes that results here are of, as the command line takes them; "" for all.
         imgsz: to begin with, and so on.
         layers: what single layers keep in the series that is shown.
+        head: the predictions that the series was measured by; None for the end-to-end ones where the model has them.
     """
 
     key: str
@@ -58,6 +60,7 @@ class LaunchOptions:
     method: CutMethod = field(default_factory=CutMethod)
     steps: int = 1
     layers: tuple[Wish, ...] = ()
+    head: HeadName | None = None
 
 
 def launch_form(level: int, options: LaunchOptions) -> None:
@@ -73,7 +76,7 @@ def launch_form(level: int, options: LaunchOptions) -> None:
             _check_classes(request, options)
             local.start_run(request)
         except TrimboardError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(plain(str(error)), icon=":material/error:")
         except OSError as error:
             st.error(f"The run cannot be started: {error}.", icon=":material/error:")
         else:
@@ -93,10 +96,15 @@ def _fields(level: int, options: LaunchOptions) -> RunRequest:
     if len(names) > 1:
         model = st.selectbox("Start from", names, format_func=lambda name: _described(name, options), key=f"m-{key}")
     first, second, third, fourth = st.columns(4)
-    epochs = first.number_input("Epochs", 0, 10_000, options.epochs, key=f"e-{key}", help="0 trains nothing.")
-    imgsz = second.number_input("Image size, px", 32, 4096, options.imgsz, 32, key=f"i-{key}")
-    batch = third.number_input("Batch", 1, 4096, options.batch, key=f"b-{key}", help="Images a training step.")
-    seed = fourth.number_input("Seed", 0, 2**31 - 1, options.seed, key=f"s-{key}")
+    # What was asked for on the command line may lie beyond what the form offers.
+    epochs = first.number_input(
+        "Epochs", 0, max(10_000, options.epochs), options.epochs, key=f"e-{key}", help="0 trains nothing."
+    )
+    imgsz = second.number_input("Image size, px", 32, max(4096, options.imgsz), options.imgsz, 32, key=f"i-{key}")
+    batch = third.number_input(
+        "Batch", 1, max(4096, options.batch), options.batch, key=f"b-{key}", help="Images a training step."
+    )
+    seed = fourth.number_input("Seed", 0, max(2**31 - 1, options.seed), options.seed, key=f"s-{key}")
     left, right = st.columns(2)
     with left:
         recipe = _choose("Recipe of the fine-tuning", RECIPES, options.recipe, f"r-{key}")
@@ -121,6 +129,7 @@ def _fields(level: int, options: LaunchOptions) -> RunRequest:
         layers=options.layers,
         classes=classes.strip(),
         device=device.strip(),
+        head=options.head,
     )
 
 
@@ -140,13 +149,18 @@ def _advanced_fields(options: LaunchOptions) -> tuple[CutMethod, int, str]:
             calibration_images = first.number_input(
                 "Images looked at",
                 1,
-                100_000,
+                max(100_000, images),
                 images,
                 key=f"n-{key}",
                 help="At most so many training images are looked at by criterion and recovery, where they need any.",
             )
             steps = second.number_input(
-                "Steps", 1, 100, options.steps, key=f"t-{key}", help="Cut and fine-tune in so many rounds."
+                "Steps",
+                1,
+                max(100, options.steps),
+                options.steps,
+                key=f"t-{key}",
+                help="Cut and fine-tune in so many rounds.",
             )
         classes = st.text_input(
             "Only these classes",
@@ -156,8 +170,8 @@ def _advanced_fields(options: LaunchOptions) -> tuple[CutMethod, int, str]:
             key=f"k-{key}",
             help="Names or indices with commas between them. The result is listed under a data set of its own.",
         )
-    chosen = CutMethod(
-        criterion=criterion, allocation=allocation, recovery=recovery, calibration_images=calibration_images
+    chosen = replace(
+        method, criterion=criterion, allocation=allocation, recovery=recovery, calibration_images=calibration_images
     )
     return chosen, steps, classes
 

@@ -11,6 +11,7 @@ from cache.record import PlanRecord
 from cache.store import Store, plan_key, sheet_key
 from compression.jobs import local
 from pages.parts.access import guarded, may_act
+from pages.parts.jobs.runs import plain
 from pages.parts.source import Source
 
 POLL_SECONDS = 1.0
@@ -63,10 +64,10 @@ def show_planning(store: Store, question: PlanQuestion, missing: Collection[int]
         return
     job = local.find_job(question.arguments())
     over = job is not None and job.exit_code() is not None
-    st.fragment(_draw, run_every=None if over else POLL_SECONDS)(store, question, missing)
+    st.fragment(_draw, run_every=None if over else POLL_SECONDS)(store, question, missing, over)
 
 
-def _draw(store: Store, question: PlanQuestion, missing: Collection[int]) -> None:
+def _draw(store: Store, question: PlanQuestion, missing: Collection[int], was_over: bool) -> None:
     job = local.find_job(question.arguments())
     if len(find_plans(store, question, missing)) == len(missing):
         if job is not None:
@@ -79,12 +80,15 @@ def _draw(store: Store, question: PlanQuestion, missing: Collection[int]) -> Non
             st.error(f"The planner cannot be started: {error}.", icon=":material/error:")
             return
     exit_code = job.exit_code() if job else None
+    if was_over and (job is None or exit_code is None):
+        # "Plan again": this fragment does not look by itself, which the one of the page drawn anew does.
+        st.rerun()
     if job is None or exit_code is None:
         waiting = "Waiting for another plan to finish." if job is None else "Planning what each level would cut."
         st.info(f"{waiting} Exact costs appear here in a few seconds.", icon=":material/hourglass_empty:")
     else:
         why = job.last_line() if exit_code else "The planner ended without a plan for every level."
-        st.error(f"The costs of this level could not be planned. {why}", icon=":material/error:")
+        st.error(f"The costs of this level could not be planned. {plain(why)}", icon=":material/error:")
         st.button("Plan again", on_click=guarded(local.forget), args=(job,))
 
 

@@ -69,7 +69,7 @@ def show_whatif(view: View, level: int, outcome: Outcome) -> None:
     if not st.toggle("Change layers by hand", value=bool(_wishes()), key="whatif", bind="query-params", help=_HELP):
         return
     if problem:
-        st.warning(problem, icon=":material/link_off:")
+        st.warning(plain(problem), icon=":material/link_off:")
     groups = layer_groups_of(view)
     if groups is None:
         return
@@ -85,7 +85,7 @@ def show_whatif(view: View, level: int, outcome: Outcome) -> None:
     try:
         changed = changed_plan(groups, start, _wishes())
     except TrimboardError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
         st.button("Remove all wishes", key="whatif-clear", on_click=_set, args=((),))
         return
     left, right = st.columns([5, 6], gap="large")
@@ -308,8 +308,9 @@ def _draw_keep(view: View, level: int, changed: ChangedPlan, start_name: str) ->
             st.caption(_NOT_HERE)
             return
         left, right = st.columns(2)
+        usual = view.options.epochs
         epochs = left.number_input(
-            "Epochs", 0, 10_000, view.options.epochs, key="whatif-epochs", help="0 trains nothing."
+            "Epochs", 0, max(10_000, usual), usual, key="whatif-epochs", help="0 trains nothing."
         )
         anew = False
         if start_name != ORIGINAL_NAME and changed.wished:
@@ -331,7 +332,6 @@ def _request(view: View, layers: tuple[Wish, ...], *, epochs: int) -> RunRequest
     # Several models are offered where the one that was measured is not here.
     if options is None or len(options.models) > 1:
         return None
-    nms = view.series is not None and view.series.any_record.head == "nms"
     return RunRequest(
         model=next(iter(options.models)),
         data=options.data,
@@ -344,7 +344,7 @@ def _request(view: View, layers: tuple[Wish, ...], *, epochs: int) -> RunRequest
         imgsz=options.imgsz,
         batch=options.batch,
         seed=options.seed,
-        head="nms" if nms else None,
+        head=options.head,
     )
 
 

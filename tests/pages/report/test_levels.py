@@ -80,3 +80,12 @@ def test_conditions_are_chosen_by_their_name() -> None:
 def test_nothing_measured_is_refused() -> None:
     with pytest.raises(SpecError, match="Nothing is measured of 'yolo26n' on 'shapes'"):
         _findings([factories.published()])
+
+
+def test_seeds_of_an_untrained_target_are_named_and_those_of_the_original_are_not() -> None:
+    target = Target(gflops_kept=0.4, params_kept=None)
+    specs = [factories.spec(None, target=target, seed=seed, epochs=0) for seed in (0, 1, 2)]
+    cuts = [replace(factories.record(5), level=None, spec=spec, key=spec.key) for spec in specs]
+    original = factories.record(0, spec=factories.spec(0, epochs=0))
+    levels = levels_of(_findings([original, *cuts]))
+    assert (levels[0].seeds, levels[-1].seeds) == ("", "mean of seeds 0, 1, 2")
