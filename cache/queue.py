@@ -221,8 +221,12 @@ class RunQueue:
             _change(connection, key, state="cancelled", message="", updated=_now())
         return status
 
-    def resume(self, key: str) -> RunStatus:
+    def resume(self, key: str, *, log_file: str = "") -> RunStatus:
         """Put a run that ended without a result behind all others.
+
+        Args:
+            key: the run's.
+            log_file: where its output will go on the machine that resumes it; a cluster keeps logs itself.
 
         Raises:
             UnknownRunError: there is no such run, it has its result, or it is from before there was a queue.
@@ -235,9 +239,9 @@ class RunQueue:
                     f"Run {key[:SHORT_KEY]} cannot be resumed; only one that ended without a result can."
                 )
             place = {"state": "queued", "position": _end_of_queue(connection), "queued": _now(), "message": ""}
-            # The machine that resumes a run is the one that has to have its files.
-            host = {"host": this_host()} if status.executor == "local" else {}
-            _change(connection, key, **place, **host)
+            # The machine that resumes a run is the one that has to have its files, and that can write its log.
+            here = {"host": this_host(), "log_file": log_file} if status.executor == "local" else {}
+            _change(connection, key, **place, **here)
         return replace(status, state="queued")
 
     def move(self, key: str, places: int) -> None:

@@ -6,6 +6,7 @@ again at any moment; a run that it started goes on without it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -74,7 +75,7 @@ def _empty(queue: RunQueue, *, stay: bool) -> None:
         runs = queue.runs()
         if any(_is_ours(run) for run in runs):
             last_work = time.monotonic()
-        started += [_start(queue, run) for run in startable(runs)]
+        started += filter(None, [_start(queue, run) for run in startable(runs)])
         # Whoever started a process has to take note of its end.
         started = [process for process in started if process.poll() is None]
         time.sleep(LOOK_EVERY_S)
@@ -110,9 +111,15 @@ def _has_work(queue: RunQueue) -> bool:
     return any(run.state == "queued" and _is_ours(run) for run in queue.runs())
 
 
-def _start(queue: RunQueue, run: RunStatus) -> subprocess.Popen[bytes]:
-    with append_to(Path(run.log_file)) as log:
-        process = python_process("-m", "compression.jobs.execute", run.key, output=log)
+def _start(queue: RunQueue, run: RunStatus) -> subprocess.Popen[bytes] | None:
+    """The process of a run; None where it cannot be started, which must not hold up those behind it."""
+    try:
+        with append_to(Path(run.log_file)) as log:
+            process = python_process("-m", "compression.jobs.execute", run.key, output=log)
+    except OSError as error:
+        if queue.take(run.key, pid=os.getpid()):
+            queue.end(run.key, "failed", f"It cannot be started here ({error}); mend that and resume the run.")
+        return None
     queue.take(run.key, pid=process.pid)
     return process
 

@@ -308,7 +308,8 @@ def test_a_run_without_a_result_can_be_resumed_behind_the_others(
     queue.end(done.key, "done")
     end(sleeper)
     for spec in (lost, failed, cancelled):
-        assert queue.resume(spec.key).state == "queued"
+        assert queue.resume(spec.key, log_file="here.log").state == "queued"
+    assert {run.log_file for run in queue.runs() if run.spec.seed != 5 and run.state == "queued"} == {"here.log"}
     assert seeds(queue) == [5, 3, 1, 2]
     assert queue.curve(lost.key) == (EPOCH,)
     assert {run.message for run in queue.runs()} == {""}
