@@ -24,7 +24,7 @@ from compression.process import python_process
 LOOK_EVERY_S = 0.25
 # How long it stays without work: a sweep that is being queued comes in pieces.
 IDLE_S = 10.0
-LOCK_FILE, LOG_FILE = "worker.lock", "worker.log"
+LOG_FILE = "worker.log"
 
 
 def is_at_work() -> bool:
@@ -125,7 +125,8 @@ def _start(queue: RunQueue, run: RunStatus) -> subprocess.Popen[bytes] | None:
 
 
 def _lock() -> FileLock:
-    return FileLock(home() / LOCK_FILE)
+    # The machines of a cluster may share the data folder, and each has a queue of its own.
+    return FileLock(home() / f"worker-{this_host()}.lock")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,13 @@ def test_a_run_that_cannot_be_started_fails_and_holds_up_no_other(
     assert started == [good]
 
 
+def test_each_machine_that_shares_the_data_folder_has_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    with worker._lock():
+        assert worker.is_at_work()
+        monkeypatch.setattr(worker, "this_host", lambda: "elsewhere")
+        assert not worker.is_at_work()
+
+
 def test_a_resumed_run_writes_its_log_on_this_machine(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compression.jobs.control.ensure_worker", lambda: None)
     queue, key = Store().queue, factories.spec(1).key
