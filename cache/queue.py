@@ -147,7 +147,7 @@ class RunQueue:
                 connection.execute(insert(runs_table).values(**_blank(spec)))
             typed = {"request": json.dumps(request.to_dict())} if request else {}
             # A run that this process took from the queue has begun already.
-            taken = earlier is not None and earlier.state == "running" and earlier.pid == pid
+            taken = earlier is not None and _state(earlier) == "running"
             at_work = {} if taken else _at_work(pid)
             _change(connection, spec.key, **at_work, **typed, lanes=lanes, log_file=log_file)
 

@@ -182,6 +182,16 @@ def test_a_later_process_under_the_same_id_is_not_the_run(queue: RunQueue, sleep
     assert_lost(queue)
 
 
+def test_a_run_whose_process_had_the_same_id_before_a_restart_lives(queue: RunQueue) -> None:
+    """As in a container, whose first process has the same id each time, and whose name may be another."""
+    for before in ({"process_started": time.time() - 3600}, {"host": "before", "updated": "2026-01-01T00:00:00+00:00"}):
+        queue.begin(make_spec(), lanes="cpu", pid=OWN_PID, log_file="")
+        note(queue, make_spec().key, **before)
+        queue.begin(make_spec(), lanes="cpu", pid=OWN_PID, log_file="")
+        assert seeds(queue, "running") == [3]
+        assert queue.give_sign_of_life(make_spec().key, pid=OWN_PID, memory_mb=1.0)
+
+
 def test_a_run_that_was_begun_for_a_process_already_gone_is_interrupted(
     queue: RunQueue, sleeper: subprocess.Popen[bytes]
 ) -> None:
