@@ -134,6 +134,7 @@ class RunQueue:
 
         Raises:
             RunBusyError: another living process has this run.
+            UnknownRunError: it was cancelled since this process took it.
         """
         with self._database.writing() as connection:
             earlier = _find(connection, spec.key)
@@ -141,6 +142,10 @@ class RunQueue:
                 raise RunBusyError(
                     f"This run is already going on in process {earlier.pid}{_where(earlier)}; "
                     f"wait for it, or end that process first."
+                )
+            if earlier and earlier.state == "cancelled" and _is_of(earlier, pid):
+                raise UnknownRunError(
+                    f"Run {spec.key[:SHORT_KEY]} was cancelled before it began; resume it where it is wanted after all."
                 )
             if earlier is None or earlier.state == "done":
                 _forget(connection, spec.key)
@@ -418,6 +423,11 @@ def _state(row: Row[Any]) -> RunState:
     else:
         lives = datetime.now(UTC) - datetime.fromisoformat(row.updated) < SILENCE
     return "running" if lives else "interrupted"
+
+
+def _is_of(row: Row[Any], pid: int) -> bool:
+    """Whether it is this living process of this machine that a run was last at work in."""
+    return (row.host, row.pid) == (this_host(), pid) and is_alive(pid, row.process_started)
 
 
 def _where(row: Row[Any]) -> str:

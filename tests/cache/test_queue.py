@@ -306,6 +306,21 @@ def test_a_cancelled_run_stays_cancelled(queue: RunQueue) -> None:
         queue.cancel(working.key)
 
 
+def test_a_run_that_was_cancelled_since_it_was_taken_does_not_begin(
+    queue: RunQueue, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """Between the two a process imports torch and looks through the data set."""
+    (spec,) = submit(queue, 1)
+    queue.take(spec.key, pid=OWN_PID)
+    queue.cancel(spec.key)
+    with pytest.raises(UnknownRunError, match="was cancelled before it began"):
+        queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="")
+    assert [run.state for run in queue.runs()] == ["cancelled"]
+    # Whoever types it later wants it.
+    queue.begin(spec, lanes="cpu", pid=sleeper.pid, log_file="")
+    assert [run.state for run in queue.runs()] == ["running"]
+
+
 def test_a_run_without_a_result_can_be_resumed_behind_the_others(
     queue: RunQueue, sleeper: subprocess.Popen[bytes]
 ) -> None:
