@@ -153,7 +153,7 @@ class RunQueue:
             typed = {"request": json.dumps(request.to_dict())} if request else {}
             # A run that this process took from the queue has begun already.
             taken = earlier is not None and _state(earlier) == "running"
-            at_work = {} if taken else _at_work(pid)
+            at_work = {} if taken else {**_at_work(pid), "executor": "local"}
             _change(connection, spec.key, **at_work, **typed, lanes=lanes, log_file=log_file)
 
     def tell(self, key: str, progress: Progress) -> None:

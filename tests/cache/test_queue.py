@@ -264,6 +264,16 @@ def test_a_run_for_a_cluster_has_no_machine_yet(queue: RunQueue) -> None:
     assert [(run.executor, run.host) for run in queue.runs()] == [("ray", "")]
 
 
+def test_a_run_of_a_cluster_that_is_typed_later_is_this_machines(queue: RunQueue) -> None:
+    (spec,) = submit(queue, 1, executor="ray")
+    queue.take(spec.key, pid=OWN_PID)
+    queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="")
+    assert [run.executor for run in queue.runs()] == ["ray"], "its process took it"
+    queue.end(spec.key, "failed", "No memory.")
+    queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="")
+    assert [run.executor for run in queue.runs()] == ["local"]
+
+
 def test_a_queued_run_is_taken_once(queue: RunQueue, sleeper: subprocess.Popen[bytes]) -> None:
     (spec,) = submit(queue, 1)
     assert queue.take(spec.key, pid=OWN_PID)
