@@ -134,6 +134,7 @@ class RunQueue:
 
         Raises:
             RunBusyError: another living process has this run.
+            UnknownRunError: it was cancelled since this process took it.
         """
         with self._database.writing() as connection:
             earlier = _find(connection, spec.key)
@@ -142,13 +143,17 @@ class RunQueue:
                     f"This run is already going on in process {earlier.pid}{_where(earlier)}; "
                     f"wait for it, or end that process first."
                 )
+            if earlier and earlier.state == "cancelled" and _is_of(earlier, pid):
+                raise UnknownRunError(
+                    f"Run {spec.key[:SHORT_KEY]} was cancelled before it began; resume it where it is wanted after all."
+                )
             if earlier is None or earlier.state == "done":
                 _forget(connection, spec.key)
                 connection.execute(insert(runs_table).values(**_blank(spec)))
             typed = {"request": json.dumps(request.to_dict())} if request else {}
             # A run that this process took from the queue has begun already.
-            taken = earlier is not None and earlier.state == "running" and earlier.pid == pid
-            at_work = {} if taken else _at_work(pid)
+            taken = earlier is not None and _state(earlier) == "running"
+            at_work = {} if taken else {**_at_work(pid), "executor": "local"}
             _change(connection, spec.key, **at_work, **typed, lanes=lanes, log_file=log_file)
 
     def tell(self, key: str, progress: Progress) -> None:
@@ -221,8 +226,12 @@ class RunQueue:
             _change(connection, key, state="cancelled", message="", updated=_now())
         return status
 
-    def resume(self, key: str) -> RunStatus:
+    def resume(self, key: str, *, log_file: str = "") -> RunStatus:
         """Put a run that ended without a result behind all others.
+
+        Args:
+            key: the run's.
+            log_file: where its output will go on the machine that resumes it; a cluster keeps logs itself.
 
         Raises:
             UnknownRunError: there is no such run, it has its result, or it is from before there was a queue.
@@ -235,9 +244,9 @@ class RunQueue:
                     f"Run {key[:SHORT_KEY]} cannot be resumed; only one that ended without a result can."
                 )
             place = {"state": "queued", "position": _end_of_queue(connection), "queued": _now(), "message": ""}
-            # The machine that resumes a run is the one that has to have its files.
-            host = {"host": this_host()} if status.executor == "local" else {}
-            _change(connection, key, **place, **host)
+            # The machine that resumes a run is the one that has to have its files, and that can write its log.
+            here = {"host": this_host(), "log_file": log_file} if status.executor == "local" else {}
+            _change(connection, key, **place, **here)
         return replace(status, state="queued")
 
     def move(self, key: str, places: int) -> None:
@@ -414,6 +423,11 @@ def _state(row: Row[Any]) -> RunState:
     else:
         lives = datetime.now(UTC) - datetime.fromisoformat(row.updated) < SILENCE
     return "running" if lives else "interrupted"
+
+
+def _is_of(row: Row[Any], pid: int) -> bool:
+    """Whether it is this living process of this machine that a run was last at work in."""
+    return (row.host, row.pid) == (this_host(), pid) and is_alive(pid, row.process_started)
 
 
 def _where(row: Row[Any]) -> str:

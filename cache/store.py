@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 Merged = Literal["added", "same", "conflict", "replaced"]
 Measured = TypeVar("Measured", LatencyRecord, AccuracyRecord, LayerTimesRecord, SensitivityRecord)
 Planned = TypeVar("Planned")
+
+# Folder in a run's for the file of a stored result whose successor is about to be stored.
+_REPLACED = ".replaced"
 
 # So many results are in memory at once.
 BATCH = 200
@@ -174,21 +178,43 @@ class Store:
         """Close the connections; the store opens them again when it is used."""
         self._database.close()
 
-    def save(self, record: RunRecord) -> None:
+    def save(self, record: RunRecord, *, draft: Path | None = None) -> None:
         """Add a result, in place of an earlier one of the same key.
 
         Its files, which lie in its run folder, are brought to the shared place first, where there is one.
+
+        Args:
+            record: the result.
+            draft: its checkpoint, where that lies under another name in the run folder; it is moved to its own.
+                Whatever cuts this short, the result that is stored, the earlier one or this, has its file.
 
         Raises:
             StoreError: the database or the shared place cannot be written.
             RecordError: a figure of the record is no number.
         """
         for artifact in record.artifacts:
-            file = run_folder(record.key) / Path(artifact.file).name
+            is_draft = draft is not None and artifact.name == CHECKPOINT
+            file = draft if draft and is_draft else run_folder(record.key) / Path(artifact.file).name
             if _has_size(file, artifact.size_bytes):
                 self.share_file(artifact, file)
+        if draft:
+            self._set_aside(record.key)
+            name = next(artifact.file for artifact in record.artifacts if artifact.name == CHECKPOINT)
+            draft.replace(run_folder(record.key) / Path(name).name)
         with self._database.writing() as connection:
             _write(connection, record)
+        if draft:
+            shutil.rmtree(run_folder(record.key) / _REPLACED, ignore_errors=True)
+
+    def _set_aside(self, key: str) -> None:
+        """Move the checkpoint of the stored result to where `artifact_path` finds it by its hash."""
+        earlier = self.find(key)
+        for artifact in earlier.artifacts if earlier else ():
+            file, aside = run_folder(key) / Path(artifact.file).name, _aside(key, artifact)
+            # Where it was set aside before, what lies under its name is of a result that was never stored.
+            if artifact.name == CHECKPOINT and not aside.is_file() and _has_size(file, artifact.size_bytes):
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(aside)
 
     @property
     def shares_files(self) -> bool:
@@ -558,12 +584,12 @@ class Store:
         artifact = next((item for item in record.artifacts if item.name == name), None)
         if artifact is None:
             return None
-        folders = [run_folder(record.key)]
+        name_here = Path(artifact.file).name
+        files = [_aside(record.key, artifact), run_folder(record.key) / name_here]
         shipped = self._shipped.by_key.get(record.key)
         if shipped and artifact in shipped.record.artifacts:
-            folders.insert(0, shipped.folder)
+            files.insert(0, shipped.folder / name_here)
         # Only the file's name counts: a record cannot point outside of its folder. Another size is another file.
-        files = [folder / Path(artifact.file).name for folder in folders]
         here = next((file for file in files if _has_size(file, artifact.size_bytes)), None)
         if here is None and fetch and self._place and self._place.fetch(artifact, files[-1]):
             return files[-1]
@@ -616,6 +642,11 @@ def _chosen(query: Select[Any], table: Table, model: str | None, data: str | Non
 
 def _is_chosen(record: RunRecord, model: str | None, data: str | None) -> bool:
     return model in (None, record.model) and data in (None, record.data)
+
+
+def _aside(key: str, artifact: Artifact) -> Path:
+    """Where a file lies while that of a newer result takes its place."""
+    return run_folder(key) / _REPLACED / Path(artifact.sha256).name / Path(artifact.file).name
 
 
 def _has_size(file: Path, size_bytes: int) -> bool:

@@ -60,7 +60,7 @@ from compression.spec import (
 from compression.telling import Tell, silent
 from compression.training.failures import plain_errors
 from compression.training.finetune import fine_tune
-from compression.training.shared_run import TRAINING_FOLDER, fetch_run, forget_run, remove_working_files
+from compression.training.shared_run import DRAFT, TRAINING_FOLDER, fetch_run, forget_run, remove_working_files
 from compression.wishes import Wish
 
 INTERRUPTED_BY_HAND = "Interrupted. Resume the run: it goes on from its last whole epoch."
@@ -427,19 +427,21 @@ class _Run:
                 fetch_run(folder)
                 module = with_classes(detector, self.dataset.names, self.dataset.kpt_shape)
                 module.names = dict(self.dataset.names)
-                start, stored = folder / "start.pt", folder / f"{detector.label}.pt"
+                start, draft = folder / "start.pt", folder / DRAFT
                 write_checkpoint(module, start, {})
                 with self._stage(TRAINING):
                     training = fine_tune(
                         start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=TRAINING
                     )
                 trained, _ = read_checkpoint(training.best)
-                write_checkpoint(trained, stored, {})
-                metrics = evaluate_for(spec, stored, self.dataset)
+                write_checkpoint(trained, draft, {})
+                metrics = evaluate_for(spec, draft, self.dataset)
+                stored = folder / f"{detector.label}.pt"
                 self._save(
                     spec,
                     replace(detector, module=trained),
-                    stored,
+                    draft,
+                    stored.name,
                     original=metrics,
                     metrics=metrics,
                     curve=training.curve,
@@ -455,15 +457,14 @@ class _Run:
             if found:
                 return found
             assert detector.file is not None
-            stored = run_folder(spec.key) / f"{detector.label}.pt"
-            stored.parent.mkdir(parents=True, exist_ok=True)
+            draft = run_folder(spec.key) / DRAFT
             if spec.classes or self.warnings:
-                write_checkpoint(detector.module, stored, {})
+                write_checkpoint(detector.module, draft, {})
             else:
-                shutil.copy(detector.file, stored)
+                shutil.copy(detector.file, draft)
             with self._stage("measuring the original"):
-                metrics = evaluate_for(spec, stored, self.dataset)
-            return self._save(spec, detector, stored, original=metrics, metrics=metrics)
+                metrics = evaluate_for(spec, draft, self.dataset)
+            return self._save(spec, detector, draft, f"{detector.label}.pt", original=metrics, metrics=metrics)
 
     def _compress(self, detector: Detector, original: RunRecord) -> RunRecord:
         spec = self._spec_of(detector)
@@ -480,15 +481,17 @@ class _Run:
             tell=self.tell,
             stage=self._stage,
         ).run()
-        stored = folder / f"{detector.label}-{_suffix(spec)}.pt"
+        # An earlier result of the same question keeps its file until this one is stored.
+        draft = folder / DRAFT
         trained, _ = read_checkpoint(made.checkpoint)
-        write_checkpoint(trained, stored, {})
+        write_checkpoint(trained, draft, {})
         metrics = None if made.curve else made.recovered or made.pruned
         # Without training, what was measured on the way is of the same weights.
         if metrics is None:
             with self._stage("measuring"):
-                metrics = evaluate_for(spec, stored, self.dataset)
-        record = self._save(spec, detector, stored, original=original.metrics, metrics=metrics, made=made)
+                metrics = evaluate_for(spec, draft, self.dataset)
+        name = f"{detector.label}-{_suffix(spec)}.pt"
+        record = self._save(spec, detector, draft, name, original=original.metrics, metrics=metrics, made=made)
         _clear(folder)
         return record
 
@@ -496,7 +499,8 @@ class _Run:
         self,
         spec: RunSpec,
         detector: Detector,
-        checkpoint: Path,
+        draft: Path,
+        name: str,
         *,
         original: Metrics,
         metrics: Metrics,
@@ -504,8 +508,8 @@ class _Run:
         curve: tuple[EpochRow, ...] = (),
         warnings: tuple[str, ...] = (),
     ) -> RunRecord:
-        """Store the result, and note it in the checkpoint as far as a checkpoint of ours is concerned."""
-        module, _ = read_checkpoint(checkpoint)
+        """Store the result under the name, and note it in the checkpoint as far as that is ours."""
+        module, _ = read_checkpoint(draft)
         planner = Planner(detector.module, spec.imgsz, align=spec.align)
         costs_original, _ = planner.outcome(detector.module)
         costs, layers = planner.outcome(module, spec.target.layers)
@@ -536,16 +540,16 @@ class _Run:
         if record.curve or spec.level != ORIGINAL or spec.classes:
             noted = {UNFUSED: True} if detector.was_unfused and not record.curve else {}
             info = checkpoint_info(detector.label, {**record.without_places().to_dict(), **noted})
-            write_checkpoint(module, checkpoint, info)
+            write_checkpoint(module, draft, info)
         artifact = Artifact(
             name=CHECKPOINT,
-            file=checkpoint.name,
-            sha256=file_sha256(checkpoint),
-            size_bytes=checkpoint.stat().st_size,
+            file=name,
+            sha256=file_sha256(draft),
+            size_bytes=draft.stat().st_size,
         )
         record = replace(record, artifacts=(artifact,))
         self.tell(Progress(stage="saving"))
-        own_store().save(record)
+        own_store().save(record, draft=draft)
         return record
 
     def _name_warnings(self, detector: Detector) -> list[str]:

@@ -21,7 +21,7 @@ from compression.pruning.planner import Planner
 from compression.spec import RunSpec, Target
 from compression.telling import Tell
 from compression.training.finetune import fine_tune
-from compression.training.shared_run import TRAINING_FOLDER
+from compression.training.shared_run import DRAFT, TRAINING_FOLDER
 
 FINE_TUNING = "fine-tuning"
 NOT_BETTER = "The best epoch of fine-tuning was worse than the model before it, which was kept."
@@ -173,7 +173,7 @@ class Rounds:
         )
 
     def _measured(self, stage: str, module: DetectionModel) -> dict[str, Any]:
-        draft = self.folder / "measured.pt"
+        draft = self.folder / DRAFT
         write_checkpoint(module, draft, {})
         try:
             with self.stage(stage):

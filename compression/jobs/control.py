@@ -7,6 +7,7 @@ from contextlib import suppress
 from cache import processes
 from cache.queue import RunQueue, this_host
 from compression.errors import TrimboardError
+from compression.jobs.local import run_log
 from compression.jobs.ray_cluster import ClusterError, RayCluster, open_cluster
 from compression.jobs.worker import ensure_worker
 
@@ -34,7 +35,7 @@ def resume(queue: RunQueue, key: str) -> None:
         ClusterError: it ran on a cluster, which is away or has no more what the run needs.
     """
     if queue.find(key).executor == "local":
-        queue.resume(key)
+        queue.resume(key, log_file=str(run_log(key)))
         ensure_worker()
         return
     cluster = open_cluster()

@@ -332,6 +332,11 @@ def _new_log(kind: str) -> Path:
     return Path(name)
 
 
+def run_log(key: str) -> Path:
+    """Where the output of a run of this machine's queue goes; not created."""
+    return home() / "logs" / f"run-{key[:16]}.log"
+
+
 def append_to(log_file: Path) -> BinaryIO:
     """A log opened for a process's output, behind what earlier attempts wrote."""
     log_file.parent.mkdir(parents=True, exist_ok=True)

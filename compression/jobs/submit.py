@@ -9,8 +9,8 @@ from typing import Literal
 from cache.record import ExecutorName, RunRecord
 from cache.store import own_store
 from compression.environment import lanes
-from compression.home import home
 from compression.jobs.control import send
+from compression.jobs.local import run_log
 from compression.jobs.ray_cluster import RayCluster, open_cluster
 from compression.jobs.resources import resources_text
 from compression.pipeline import Question, ask_also, find_result, open_request
@@ -76,8 +76,7 @@ def _submit(question: Question, cluster: RayCluster | None) -> Submitted:
 
 def _queue_here(question: Question) -> bool:
     key, request = question.spec.key, question.request
-    log_file = str(home() / "logs" / f"run-{key[:16]}.log")
-    return own_store().queue.submit(question.spec, request, lanes=lanes(request.device), log_file=log_file)
+    return own_store().queue.submit(question.spec, request, lanes=lanes(request.device), log_file=str(run_log(key)))
 
 
 def _send(question: Question, cluster: RayCluster) -> bool:

@@ -6,6 +6,7 @@ again at any moment; a run that it started goes on without it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from compression.process import python_process
 LOOK_EVERY_S = 0.25
 # How long it stays without work: a sweep that is being queued comes in pieces.
 IDLE_S = 10.0
-LOCK_FILE, LOG_FILE = "worker.lock", "worker.log"
+LOG_FILE = "worker.log"
 
 
 def is_at_work() -> bool:
@@ -74,7 +75,7 @@ def _empty(queue: RunQueue, *, stay: bool) -> None:
         runs = queue.runs()
         if any(is_ours(run) for run in runs):
             last_work = time.monotonic()
-        started += [_start(queue, run) for run in startable(runs)]
+        started += filter(None, [_start(queue, run) for run in startable(runs)])
         # Whoever started a process has to take note of its end.
         started = [process for process in started if process.poll() is None]
         time.sleep(LOOK_EVERY_S)
@@ -111,15 +112,22 @@ def _has_work(queue: RunQueue) -> bool:
     return any(run.state == "queued" and is_ours(run) for run in queue.runs())
 
 
-def _start(queue: RunQueue, run: RunStatus) -> subprocess.Popen[bytes]:
-    with append_to(Path(run.log_file)) as log:
-        process = python_process("-m", "compression.jobs.execute", run.key, output=log)
+def _start(queue: RunQueue, run: RunStatus) -> subprocess.Popen[bytes] | None:
+    """The process of a run; None where it cannot be started, which must not hold up those behind it."""
+    try:
+        with append_to(Path(run.log_file)) as log:
+            process = python_process("-m", "compression.jobs.execute", run.key, output=log)
+    except OSError as error:
+        if queue.take(run.key, pid=os.getpid()):
+            queue.end(run.key, "failed", f"It cannot be started here ({error}); mend that and resume the run.")
+        return None
     queue.take(run.key, pid=process.pid)
     return process
 
 
 def _lock() -> FileLock:
-    return FileLock(home() / LOCK_FILE)
+    # The machines of a cluster may share the data folder, and each has a queue of its own.
+    return FileLock(home() / f"worker-{this_host()}.lock")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.utils import RANK
 
 from cache.record import EpochRow, Progress
 from compression.catalog import TaskName
@@ -43,6 +44,9 @@ from compression.training.training_state import (
 
 # How often a running epoch tells its progress, seconds.
 TELL_EVERY = 1.0
+
+# Of the processes of a multi-GPU training the one that validates and logs; alone, a process has no rank.
+_TELLING_RANKS = (-1, 0)
 
 # Weight of the loss between the teacher's features and the student's, a tenth of Ultralytics' own. With 6.0 it was nine
 # times the detection losses together (30.6 against 3.3) in the first epoch on BCCD, with 0.6 about as much (2.8 against
@@ -109,11 +113,13 @@ class ProgressTeller:
     def on_train_batch_end(self, trainer: BaseTrainer) -> None:
         """Tell how far the epoch is."""
         self.batches += 1
-        if time.monotonic() - self.last_told >= TELL_EVERY:
+        if RANK in _TELLING_RANKS and time.monotonic() - self.last_told >= TELL_EVERY:
             self._tell(trainer, trainer.epoch, self.batches / len(trainer.train_loader))
 
     def on_fit_epoch_end(self, trainer: BaseTrainer) -> None:
         """Tell the epoch's losses and its validation result."""
+        if RANK not in _TELLING_RANKS:
+            return
         # Ultralytics has just logged it.
         finished = read_curve(trainer.csv, trainer.args.task)[-1] if trainer.csv.is_file() else None
         self._tell(trainer, min(trainer.epoch + 1, trainer.epochs), 0.0, finished)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Folder of the states of a run's first training, below the run's; further ones have a number behind it.
 TRAINING_FOLDER = "training"
+# A checkpoint that is measured before it is anything's result.
+DRAFT = "measured.pt"
 _RUNS = "runs"
 
 _STATE = rf"{TRAINING_FOLDER}(?:-(\d+))?/weights/epoch-(\d+)\.state"
@@ -167,7 +169,7 @@ def remove_working_files(run_folder: Path) -> None:
     """Drop what only an interrupted run would need, and the drafts of one that was killed."""
     for training in run_folder.glob(f"{TRAINING_FOLDER}*"):
         shutil.rmtree(training, ignore_errors=True)
-    for pattern in ("start.pt", "cut-*.pt", "teacher.pt", "measured.pt", ".*.pt.*"):
+    for pattern in ("start.pt", "cut-*.pt", "teacher.pt", DRAFT, ".*.pt.*"):
         for file in run_folder.glob(pattern):
             file.unlink(missing_ok=True)
 

@@ -182,6 +182,16 @@ def test_a_later_process_under_the_same_id_is_not_the_run(queue: RunQueue, sleep
     assert_lost(queue)
 
 
+def test_a_run_whose_process_had_the_same_id_before_a_restart_lives(queue: RunQueue) -> None:
+    """As in a container, whose first process has the same id each time, and whose name may be another."""
+    for before in ({"process_started": time.time() - 3600}, {"host": "before", "updated": "2026-01-01T00:00:00+00:00"}):
+        queue.begin(make_spec(), lanes="cpu", pid=OWN_PID, log_file="")
+        note(queue, make_spec().key, **before)
+        queue.begin(make_spec(), lanes="cpu", pid=OWN_PID, log_file="")
+        assert seeds(queue, "running") == [3]
+        assert queue.give_sign_of_life(make_spec().key, pid=OWN_PID, memory_mb=1.0)
+
+
 def test_a_run_that_was_begun_for_a_process_already_gone_is_interrupted(
     queue: RunQueue, sleeper: subprocess.Popen[bytes]
 ) -> None:
@@ -254,6 +264,16 @@ def test_a_run_for_a_cluster_has_no_machine_yet(queue: RunQueue) -> None:
     assert [(run.executor, run.host) for run in queue.runs()] == [("ray", "")]
 
 
+def test_a_run_of_a_cluster_that_is_typed_later_is_this_machines(queue: RunQueue) -> None:
+    (spec,) = submit(queue, 1, executor="ray")
+    queue.take(spec.key, pid=OWN_PID)
+    queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="")
+    assert [run.executor for run in queue.runs()] == ["ray"], "its process took it"
+    queue.end(spec.key, "failed", "No memory.")
+    queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="")
+    assert [run.executor for run in queue.runs()] == ["local"]
+
+
 def test_a_queued_run_is_taken_once(queue: RunQueue, sleeper: subprocess.Popen[bytes]) -> None:
     (spec,) = submit(queue, 1)
     assert queue.take(spec.key, pid=OWN_PID)
@@ -296,6 +316,21 @@ def test_a_cancelled_run_stays_cancelled(queue: RunQueue) -> None:
         queue.cancel(working.key)
 
 
+def test_a_run_that_was_cancelled_since_it_was_taken_does_not_begin(
+    queue: RunQueue, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """Between the two a process imports torch and looks through the data set."""
+    (spec,) = submit(queue, 1)
+    queue.take(spec.key, pid=OWN_PID)
+    queue.cancel(spec.key)
+    with pytest.raises(UnknownRunError, match="was cancelled before it began"):
+        queue.begin(spec, lanes="cpu", pid=OWN_PID, log_file="")
+    assert [run.state for run in queue.runs()] == ["cancelled"]
+    # Whoever types it later wants it.
+    queue.begin(spec, lanes="cpu", pid=sleeper.pid, log_file="")
+    assert [run.state for run in queue.runs()] == ["running"]
+
+
 def test_a_run_without_a_result_can_be_resumed_behind_the_others(
     queue: RunQueue, sleeper: subprocess.Popen[bytes]
 ) -> None:
@@ -308,7 +343,8 @@ def test_a_run_without_a_result_can_be_resumed_behind_the_others(
     queue.end(done.key, "done")
     end(sleeper)
     for spec in (lost, failed, cancelled):
-        assert queue.resume(spec.key).state == "queued"
+        assert queue.resume(spec.key, log_file="here.log").state == "queued"
+    assert {run.log_file for run in queue.runs() if run.spec.seed != 5 and run.state == "queued"} == {"here.log"}
     assert seeds(queue) == [5, 3, 1, 2]
     assert queue.curve(lost.key) == (EPOCH,)
     assert {run.message for run in queue.runs()} == {""}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from sqlalchemy import insert, select, update
 
 from cache.comparison import comparison
 from cache.engine import StoreError
-from cache.record import Costs, RecordError, RunRecord
+from cache.record import Artifact, Costs, RecordError, RunRecord
 from cache.store import Known, Store, plan_key
 from cache.tables import plans_table, records_table
+from compression.home import run_folder
 from tests.cache.samples import make_plan, make_record, make_spec
 
 
@@ -29,6 +31,40 @@ def test_a_saved_record_is_found_by_another_store(store: Store, shipped: Path) -
     assert other.find(make_record().key) == make_record()
     assert other.find("no such key") is None
     other.close()
+
+
+def test_a_stored_result_has_its_file_whatever_befalls_its_successor(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, records = run_folder(make_record().key), {}
+    folder.mkdir(parents=True)
+    draft = folder / "draft.pt"
+    # Of the same size, so that only the content tells them apart.
+    for content in (b"earlier", b"failing", b"another", b"the new"):
+        sha256 = hashlib.sha256(content).hexdigest()
+        artifact = Artifact(name="checkpoint", file="compressed.pt", sha256=sha256, size_bytes=7)
+        records[content] = make_record(artifacts=(artifact,))
+    draft.write_bytes(b"earlier")
+    store.save(records[b"earlier"], draft=draft)
+    for content in (b"failing", b"another"):
+        draft.write_bytes(content)
+        with monkeypatch.context() as patch:
+            patch.setattr("cache.store._write", _no_database)
+            with pytest.raises(StoreError):
+                store.save(records[content], draft=draft)
+        found = store.find(make_record().key)
+        assert found == records[b"earlier"]
+        path = store.artifact_path(found)
+        assert path
+        assert path.read_bytes() == b"earlier"
+    draft.write_bytes(b"the new")
+    store.save(records[b"the new"], draft=draft)
+    assert store.artifact_path(records[b"the new"]) == folder / "compressed.pt"
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"compressed.pt": b"the new"}
+
+
+def _no_database(*_: object) -> None:
+    raise StoreError("The database is away.")
 
 
 @pytest.fixture

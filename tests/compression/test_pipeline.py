@@ -122,6 +122,13 @@ class TestCompress:
         assert again.record == level_3.record
 
     def test_asked_again_it_runs_again(self, level_3: Outcome, trained_model: Path, tiny_shapes: Path) -> None:
+        def stop(progress: Progress) -> None:
+            if progress.stage == "measuring":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            compress(str(trained_model), str(tiny_shapes), level=3, again=True, tell=stop, **SMALL)
+        assert Store().artifact_path(level_3.record) == level_3.checkpoint, "until then the earlier result stands"
         again = compress(str(trained_model), str(tiny_shapes), level=3, again=True, **SMALL)
         assert not again.cached
         assert again.record.key == level_3.record.key

@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import psutil
 import pytest
@@ -17,7 +18,9 @@ import pytest
 from cache.queue import this_host
 from cache.record import Progress, RunState, RunStatus
 from cache.store import Store
+from compression.jobs import worker
 from compression.jobs.control import cancel, resume
+from compression.jobs.local import run_log
 from compression.jobs.submit import submit
 from compression.jobs.worker import ensure_worker, startable
 from compression.models.checkpoint import write_checkpoint
@@ -27,6 +30,7 @@ from compression.spec import WITHOUT_IMAGES
 from tests import factories
 
 PATIENCE_S = 120
+TYPED = RunRequest(model="yolo26n.yaml", data="shapes", level=1)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,45 @@ def test_what_is_not_for_this_machine_is_left_alone() -> None:
     assert levels([status(0, "running", "cpu", host="elsewhere"), status(3, "queued", "cpu")]) == [3]
     # A run that was typed, or sent here by a cluster, takes the device as any other does.
     assert levels([status(0, "running", "cpu", executor="ray"), status(3, "queued", "cpu")]) == []
+
+
+def test_a_run_that_cannot_be_started_fails_and_holds_up_no_other(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Store().queue
+    good = str(run_log(factories.spec(2).key))
+    # The log of a run that was typed, or of one that another machine queued, has no place here.
+    for level, log_file in ((1, ""), (2, good)):
+        assert queue.submit(factories.spec(level), TYPED, lanes="cpu", log_file=log_file)
+    started: list[str] = []
+
+    def begin(*arguments: str, output: BinaryIO) -> SimpleNamespace:
+        started.append(output.name)
+        return SimpleNamespace(pid=os.getpid(), poll=lambda: queue.end(factories.spec(2).key, "done"))
+
+    monkeypatch.setattr(worker, "python_process", begin)
+    monkeypatch.setattr(worker, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(worker, "IDLE_S", 0.1)
+    worker.work()
+    assert states() == {1: "failed", 2: "done"}
+    assert "It cannot be started here" in queue.find(factories.spec(1).key).message
+    assert started == [good]
+
+
+def test_each_machine_that_shares_the_data_folder_has_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    with worker._lock():
+        assert worker.is_at_work()
+        monkeypatch.setattr(worker, "this_host", lambda: "elsewhere")
+        assert not worker.is_at_work()
+
+
+def test_a_resumed_run_writes_its_log_on_this_machine(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compression.jobs.control.ensure_worker", lambda: None)
+    queue, key = Store().queue, factories.spec(1).key
+    queue.begin(factories.spec(1), TYPED, lanes="cpu", pid=os.getpid(), log_file="")
+    queue.end(key, "interrupted")
+    resume(queue, key)
+    assert Path(queue.find(key).log_file) == own_home / "logs" / f"run-{key[:16]}.log"
 
 
 # Real processes

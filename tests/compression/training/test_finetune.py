@@ -143,6 +143,16 @@ def test_progress_counts_whole_epochs_and_expects_the_rest(monkeypatch: pytest.M
     assert told[-1] == Progress(stage="fine-tuning", epoch=1, epochs=4, eta_seconds=60.0, map50=0.5, map50_95=0.25)
 
 
+def test_only_the_process_that_validates_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics calls back on every rank, and gives those that did not validate no metrics."""
+    monkeypatch.setattr("compression.training.finetune.RANK", 1)
+    told: list[Progress] = []
+    teller = ProgressTeller(tell=told.append, stage="fine-tuning")
+    teller.on_train_batch_end(fake_trainer(0))
+    teller.on_fit_epoch_end(fake_trainer(0))
+    assert told == []
+
+
 def test_tellers_reach_other_processes(own_home: Path) -> None:
     teller = ProgressTeller(tell=StoreTeller(key="k", further=silent), stage="fine-tuning")
     assert pickle.loads(pickle.dumps(teller)).tell == teller.tell
