@@ -1,18 +1,24 @@
-"""Detections: an image as two models see it, side by side, and which images, classes and sizes lose most."""
+"""Detections: an image as two models see it, side by side, and which images, classes and sizes lose most.
+
+Each task is drawn as it predicts: boxes, masks, key points or rotated boxes; of a classifier, its likeliest classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
+from cache.record import RunRecord
 from cache.store import Store
 from compression.accuracy.detection_changes import Comparison, compare
 from compression.accuracy.detections import DEFAULT_CONF, Detection, detect
 from compression.accuracy.labels import ValidationImages, validation_images
 from compression.catalog import TaskName
+from compression.data.class_folders import validation_files
 from compression.data.images import SUFFIXES
 from compression.errors import DatasetError, TrimboardError
 from compression.spec import HeadName
@@ -21,24 +27,25 @@ from pages.parts.access import may_act
 from pages.parts.choices import BUILT_IN_DATA
 from pages.parts.chooser import Chosen, choose_series, tell_unknown
 from pages.parts.conditions import DataSource, find_data, path_key, whole_name
-from pages.parts.detections.changes import boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
+from pages.parts.detections.changes import MATCHED_BY, boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
+from pages.parts.detections.classified import show_classes
 from pages.parts.detections.compared_levels import Level, levels_of, why_missing
 from pages.parts.detections.gallery import RankingQuestion, show_gallery
 from pages.parts.detections.picture_plot import draw_picture, legend_html
-from pages.parts.detections.pictures import MAX_UPLOAD_MB, Picture, sample_picture, uploaded_picture, validation_picture
+from pages.parts.detections.pictures import (
+    MAX_UPLOAD_MB,
+    Picture,
+    class_picture,
+    sample_picture,
+    uploaded_picture,
+    validation_picture,
+)
 from pages.parts.jobs.runs import plain
 from pages.parts.plots import CONFIG
 from pages.parts.results import open_store
 
 # The networks run once an image, at this confidence; the slider only filters.
 LOWEST_CONF = 0.05
-
-# What is said of tasks whose predictions are more than the boxes that this page compares.
-_AS_BOXES: dict[TaskName, str] = {
-    "segment": "Boxes are drawn and compared; the masks within them are not.",
-    "pose": "Boxes are drawn and compared; the key points within them are not.",
-    "obb": "Of rotated boxes the upright ones around them are drawn and compared.",
-}
 
 SAMPLE, FROM_DATA, UPLOAD = "Drawn sample", "Validation image", "Upload"
 # One image takes a moment on any processor, and a run on a GPU is not disturbed.
@@ -57,23 +64,22 @@ def main() -> None:
     )
     store = open_store()
     chosen = choose_series(store)
-    if chosen.series is not None and chosen.series.any_record.task == "classify":
-        st.info(
-            f"{plain(chosen.model)} is a classifier: it finds nothing within images that could be compared here.",
-            icon=":material/info:",
-        )
-        return
+    is_classifier = chosen.series is not None and chosen.series.any_record.task == "classify"
+    if is_classifier:
+        _tell_of_classifier(chosen)
     pair = _choose_levels(store, chosen)
     if pair is None:
         return
     source, problem = _find_data(chosen)
     assert chosen.series is not None
     record = chosen.series.any_record
-    if record.task in _AS_BOXES:
-        st.caption(_AS_BOXES[record.task])
-    picture = _choose_picture(chosen, source, problem)
+    picture = _choose_picture(chosen, record.task, source, problem)
+    if is_classifier:
+        if picture is not None:
+            show_classes(*pair, picture, record.imgsz, DEVICE)
+        return
     if picture is not None:
-        _draw_comparison(*pair, picture, record.imgsz, record.head)
+        _draw_comparison(*pair, picture, record)
     question = RankingQuestion(
         before=pair[0],
         after=pair[1],
@@ -82,7 +88,22 @@ def main() -> None:
         imgsz=record.imgsz,
         head=record.head,
     )
-    show_gallery(question, partial(_images_of, source), _look_at)
+    show_gallery(question, partial(_images_of, source, record.task), _look_at)
+
+
+def _tell_of_classifier(chosen: Chosen) -> None:
+    """One sentence, and the way to what tells of all images."""
+    st.info(
+        f"{plain(chosen.model)} is a classifier, which finds nothing within images: here two of its levels say what a "
+        f"whole image is of, and Explore says how often each level is right.",
+        icon=":material/info:",
+    )
+    st.page_link(
+        "pages/explore.py",
+        label="Top-1 and top-5 of all levels",
+        icon=":material/insights:",
+        query_params={"model": chosen.model, "data": chosen.data},
+    )
 
 
 def _choose_levels(store: Store, chosen: Chosen) -> tuple[Level, Level] | None:
@@ -118,7 +139,7 @@ def _find_data(chosen: Chosen) -> tuple[DataSource | None, str]:
         return None, str(error)
 
 
-def _choose_picture(chosen: Chosen, source: DataSource | None, problem: str) -> Picture | None:
+def _choose_picture(chosen: Chosen, task: TaskName, source: DataSource | None, problem: str) -> Picture | None:
     """The image to look at; None where there is none yet, which is said."""
     # The images of a data set are no results, and may be nobody else's business.
     kinds = [SAMPLE] * (chosen.data == BUILT_IN_DATA) + [FROM_DATA, UPLOAD] * may_act()
@@ -135,7 +156,7 @@ def _choose_picture(chosen: Chosen, source: DataSource | None, problem: str) -> 
         if source is None:
             _ask_for_path(chosen, problem)
             return None
-        return _choose_validation_image(source, chosen.asked.get("image"))
+        return _choose_validation_image(source, task, chosen.asked.get("image"))
     except TrimboardError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None
@@ -163,27 +184,39 @@ def _ask_for_path(chosen: Chosen, problem: str) -> None:
         st.rerun()
 
 
-def _choose_validation_image(source: DataSource, asked: str | None) -> Picture:
-    images = _images_of(source)
-    tell_unknown("image", asked, images.pairs)
-    names = list(images.pairs)
+def _choose_validation_image(source: DataSource, task: TaskName, asked: str | None) -> Picture:
+    if task == "classify":
+        files = _listed_of_classes(source.argument)
+        name = _choose_name(list(files), asked)
+        return class_picture(name, files[name])
+    images = _images_of(source, task)
+    return validation_picture(images, _choose_name(list(images.pairs), asked))
+
+
+def _choose_name(names: list[str], asked: str | None) -> str:
+    tell_unknown("image", asked, names)
     _begin_with_address("image", names)
     name = st.selectbox("Validation image", names, key="image")
     _write_address("image", name)
-    return validation_picture(images, name)
+    return name
 
 
-def _images_of(source: DataSource | None) -> ValidationImages:
+def _images_of(source: DataSource | None, task: TaskName) -> ValidationImages:
     if source is None:
         raise DatasetError("The data set is not on this machine; give its path above.")
-    return _listed(source.argument, source.classes)
+    return _listed(source.argument, source.classes, task)
 
 
 @st.cache_data(
     ttl=LIST_FOR_S, show_spinner="Looking up the validation images; the built-in ones are drawn on first use."
 )
-def _listed(data: str, classes: tuple[int, ...]) -> ValidationImages:
-    return validation_images(data, classes)
+def _listed(data: str, classes: tuple[int, ...], task: TaskName) -> ValidationImages:
+    return validation_images(data, classes, task)
+
+
+@st.cache_data(ttl=LIST_FOR_S, show_spinner="Looking up the validation images.")
+def _listed_of_classes(folder: str) -> dict[str, Path]:
+    return validation_files(Path(folder).expanduser())
 
 
 def _look_at(name: str) -> None:
@@ -208,7 +241,7 @@ def _write_address(key: str, value: str | None) -> None:
 
 
 @st.fragment
-def _draw_comparison(before: Level, after: Level, picture: Picture, imgsz: int, head: HeadName) -> None:
+def _draw_comparison(before: Level, after: Level, picture: Picture, record: RunRecord) -> None:
     """Everything that follows the confidence."""
     left, right = st.columns([5, 3], gap="large", vertical_alignment="bottom")
     conf = left.slider(
@@ -224,7 +257,9 @@ def _draw_comparison(before: Level, after: Level, picture: Picture, imgsz: int, 
     labels = picture.objects is not None and right.toggle("Labels", value=True, key="labels", bind="query-params")
     try:
         with st.spinner("Both models look at the image; the first time, PyTorch is loaded too."):
-            seen = [_seen(one.sha256, picture.sha256, imgsz, head, one, picture) for one in (before, after)]
+            seen = [
+                _seen(one.sha256, picture.sha256, record.imgsz, record.head, one, picture) for one in (before, after)
+            ]
     except TrimboardError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
@@ -233,6 +268,7 @@ def _draw_comparison(before: Level, after: Level, picture: Picture, imgsz: int, 
         f"**{summary(comparison, before.noun, after.noun)}** {summary_of_labels(comparison, before.noun, after.noun)}"
     )
     drawn = [boxes_of(comparison, side, labels=labels) for side in ("before", "after")]
+    st.caption(MATCHED_BY[record.task])
     st.html(legend_html(kinds_drawn(*drawn)))
     for column, level, boxes, side in zip(
         st.columns(2, gap="medium"), (before, after), drawn, ("before", "after"), strict=True

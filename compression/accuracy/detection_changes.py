@@ -1,7 +1,12 @@
-"""What one model sees on an image and another does not: lost, gained, moved, and what was behind it. Knows no torch."""
+"""What one model sees on an image and another does not: lost, gained, moved, and what was behind it.
+
+Masks and key points are told apart by the boxes that come with them, rotated boxes by themselves. Importing this module
+imports no torch; comparing rotated boxes does.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -10,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.accuracy.detections import Box, Detection, LabelledBox
+from compression.accuracy.forms import RotatedBox
 
 # Boxes that overlap less are of different objects: the threshold of PASCAL VOC (Everingham et al., 2010, section 4.2)
 # and of COCO's AP50, https://cocodataset.org/#detection-eval.
@@ -46,7 +52,8 @@ class Change:
         before: what the first model sees; None where gained, or where the double is the second one's.
         after: what the second model sees; None where lost, or where the double is the first one's.
         iou: how far both boxes overlap; None where there is one only.
-        moved_px: the farthest that an edge of the box moved, pixels; None where there is one only.
+        moved_px: the farthest that an edge of the box moved, or a corner of a rotated one, pixels; None where there is
+            one only.
         true_before: whether a labelled object is behind `before`; None without it, or without labels.
         true_after: likewise of `after`.
         faint: where lost or gained: what the other model sees there below the confidence; None if nothing.
@@ -123,6 +130,29 @@ def iou_matrix(first: Sequence[Box], second: Sequence[Box]) -> NDArray[np.float6
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def overlaps(first: Sequence[LabelledBox], second: Sequence[LabelledBox]) -> NDArray[np.float64]:
+    """How far each detection or label overlaps with each other one, by what decides its task's accuracy where it can.
+
+    Rotated boxes are compared as Ultralytics compares them for its rotated mAP (`batch_probiou`), all others by the
+    upright boxes.
+
+    Args:
+        first: N of an image.
+        second: M of the same image.
+
+    Returns:
+        [N, M], 0 to 1.
+    """
+    rotated = [[one.form.xywhr for one in side if isinstance(one.form, RotatedBox)] for side in (first, second)]
+    # Labels of a data set that knows upright boxes only are compared as such.
+    if not first or not second or [len(rows) for rows in rotated] != [len(first), len(second)]:
+        return iou_matrix([one.box_xyxy for one in first], [one.box_xyxy for one in second])
+    from ultralytics.utils.metrics import batch_probiou
+
+    iou: NDArray[np.float64] = batch_probiou(*(np.asarray(rows) for rows in rotated)).numpy()
+    return iou
+
+
 def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     areas: NDArray[np.float64] = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
     return areas
@@ -147,7 +177,7 @@ def match(first: Sequence[LabelledBox], second: Sequence[LabelledBox], *, same_c
     # Takes longer to import than a page to draw.
     from scipy.optimize import linear_sum_assignment
 
-    iou = iou_matrix([one.box_xyxy for one in first], [one.box_xyxy for one in second])
+    iou = overlaps(first, second)
     admitted = iou >= SAME_OBJECT_IOU
     if same_class:
         classes = [np.array([one.class_index for one in boxes]) for boxes in (first, second)]
@@ -250,16 +280,24 @@ def _single(kind: Literal["lost", "gained"], judged: Sequence[_Judged], faint: S
 
 
 def _paired(kind: ChangeKind, before: _Judged, after: _Judged, iou: float) -> Change:
-    edges = zip(before.seen.box_xyxy, after.seen.box_xyxy, strict=True)
     return Change(
         kind=kind,
         before=before.seen,
         after=after.seen,
         iou=iou,
-        moved_px=max(abs(old - new) for old, new in edges),
+        moved_px=_moved_px(before.seen, after.seen),
         true_before=before.is_true,
         true_after=after.is_true,
     )
+
+
+def _moved_px(before: Detection, after: Detection) -> float:
+    """How far an edge moved, or a corner of a rotated box; which corner a box begins with says nothing."""
+    if isinstance(before.form, RotatedBox) and isinstance(after.form, RotatedBox):
+        old, new = before.form.corners, after.form.corners
+        turns = [new[first:] + new[:first] for first in range(len(new))]
+        return min(max(map(math.dist, old, turned)) for turned in turns)
+    return max(abs(old - new) for old, new in zip(before.box_xyxy, after.box_xyxy, strict=True))
 
 
 def _found(

@@ -22,6 +22,7 @@ from compression.accuracy.detection_ranking import (
     total_of,
 )
 from compression.accuracy.detections import DEFAULT_CONF, Detection, LabelledBox, detect
+from compression.accuracy.forms import RotatedBox
 from compression.accuracy.labels import ValidationImages, validation_images
 from compression.errors import ModelError
 from compression.spec import HeadName
@@ -95,7 +96,7 @@ def survey(
         return stored
     from compression.environment import describe_environment
 
-    images = images or validation_images(str(dataset.yaml_file))
+    images = images or validation_images(str(dataset.yaml_file), task=dataset.task)
     n_images = len(images.pairs)
     seen: list[list[list[Detection]]] = [
         detect(file, _told(images, tell, number * n_images), imgsz=imgsz, head=head, conf=conf, device=device)
@@ -166,5 +167,7 @@ def _outcomes(
 
 
 def _area(box: LabelledBox) -> float:
+    if isinstance(box.form, RotatedBox):
+        return box.form.xywhr[2] * box.form.xywhr[3]
     left, top, right, bottom = box.box_xyxy
     return (right - left) * (bottom - top)

@@ -1,7 +1,7 @@
 """What a detector sees on images, by Ultralytics' own predictor, as plain data.
 
-Boxes are compared whatever the task: of masks and poses those that Ultralytics gives with them, of rotated boxes the
-upright ones around them.
+Whatever the task, a detection has a box: of masks and poses the one that Ultralytics gives with them, of rotated boxes
+the upright one around them. What the task predicts besides is its form.
 
 Importing this module imports no torch, so that pages can name its types; `detect` does.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compression.accuracy.forms import Form, forms_in
 from compression.data.images import read_image
 from compression.errors import ModelError
 from compression.spec import HeadName
@@ -35,11 +36,13 @@ class LabelledBox:
         class_index: of the class.
         name: of the class.
         box_xyxy: left, top, right and bottom edge, pixels of the upright image.
+        form: its mask, key points or rotated box; None where the box is all that is known.
     """
 
     class_index: int
     name: str
     box_xyxy: Box
+    form: Form | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +121,10 @@ def _predictor(checkpoint: Path, *, imgsz: int, head: HeadName, conf: float, dev
 
 def _see(predictor: DetectionPredictor, image: Image.Image) -> list[Detection]:
     (result,) = predictor(image)
-    # Of a rotated box the upright one around it.
     boxes = result.boxes if result.obb is None else result.obb
-    rows = zip(boxes.xyxy.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True)
+    rows = zip(boxes.xyxy.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), forms_in(result), strict=True)
     found = [
-        Detection(class_index=int(label), name=result.names[int(label)], score=score, box_xyxy=tuple(box))
-        for box, score, label in rows
+        Detection(class_index=int(label), name=result.names[int(label)], score=score, box_xyxy=tuple(box), form=form)
+        for box, score, label, form in rows
     ]
     return sorted(found, key=lambda one: -one.score)

@@ -70,7 +70,7 @@ def _detections(options: argparse.Namespace, results: TextIO) -> None:
         device=options.device,
         again=options.again,
         # The view of some classes numbers its images anew.
-        images=validation_images(str(dataset.yaml_file), classes) if classes else None,
+        images=validation_images(str(dataset.yaml_file), classes, dataset.task) if classes else None,
         tell=_tell,
     )
     if options.json:

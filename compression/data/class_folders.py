@@ -30,6 +30,22 @@ def folder_names(folder: Path) -> dict[int, str]:
     return dict(enumerate(_classes(folder / TRAIN)))
 
 
+def validation_files(folder: Path) -> dict[str, Path]:
+    """The images that a classifier is measured on, by their paths below the split: the class, then the image.
+
+    Args:
+        folder: of the data set.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    place = _validation_folder(folder)
+    files = {path: place / path for path in _images(place)}
+    if not files:
+        raise DatasetError(f"{place} holds no images; put some of each class there.")
+    return files
+
+
 def check_class_folders(folder: Path) -> CheckedSplits:
     """Check that every image opens and every class has some.
 
@@ -40,39 +56,38 @@ def check_class_folders(folder: Path) -> CheckedSplits:
         DatasetError: there is nothing to validate on, a class has no images, or an image cannot be read.
     """
     names = folder_names(folder)
-    validation = next((each for each in VALIDATION if (folder / each).is_dir()), None)
-    if validation is None:
-        raise DatasetError(
-            f"{folder} has training images and none to measure on; put some of each class into {folder / 'val'}."
-        )
-    further = sorted(set(_classes(folder / validation)) - set(names.values()))
+    places = {TRAIN: folder / TRAIN, "val": _validation_folder(folder)}
+    further = sorted(set(_classes(places["val"])) - set(names.values()))
     if further:
         raise DatasetError(
-            f"{folder / validation / further[0]} is a class that the training images do not have; "
+            f"{places['val'] / further[0]} is a class that the training images do not have; "
             f"rename the folder or remove it."
         )
-    images = {TRAIN: _images(folder / TRAIN), "val": _images(folder / validation)}
+    images = {TRAIN: _images(places[TRAIN])}
     for name in names.values():
         if not any(path.startswith(f"{name}/") for path in images[TRAIN]):
             raise DatasetError(f"{folder / TRAIN / name} holds no images; put some there or remove the folder.")
-    if not images["val"]:
-        raise DatasetError(f"{folder / validation} holds no images; put some of each class there.")
-    files = [
-        folder / split / path
-        for split, found in ((TRAIN, images[TRAIN]), (validation, images["val"]))
-        for path in found
-    ]
+    images["val"] = list(validation_files(folder))
+    files = [places[split] / path for split, found in images.items() for path in found]
     faults = _faults(files)
     if faults:
         sentences = [unreadable_image(str(file), reason) for file, reason in faults[:MOST_TOLD]]
         raise DatasetError(first_of(sentences, len(faults)), faults=told(sentences, len(faults)))
-    places = {TRAIN: folder / TRAIN, "val": folder / validation}
     identities = {
         split: [(path, os.path.getsize(places[split] / path), "") for path in found] for split, found in images.items()
     }
     return CheckedSplits(
         fingerprint=digest_of(names, identities), n_images={split: len(found) for split, found in images.items()}
     )
+
+
+def _validation_folder(folder: Path) -> Path:
+    found = next((folder / each for each in VALIDATION if (folder / each).is_dir()), None)
+    if found is None:
+        raise DatasetError(
+            f"{folder} has training images and none to measure on; put some of each class into {folder / 'val'}."
+        )
+    return found
 
 
 def _classes(split: Path) -> list[str]:

@@ -19,12 +19,17 @@ from ultralytics.utils.metrics import OKS_SIGMA
 
 from cache.comparison import COLUMNS, comparison, published_table
 from cache.record import RunRecord
+from compression.accuracy.class_scores import classify
 from compression.accuracy.detections import detect
 from compression.accuracy.evaluation import evaluate
+from compression.accuracy.forms import Form, KeyPoints, Mask, RotatedBox
+from compression.accuracy.labels import validation_images
 from compression.catalog import TaskName
 from compression.data.calibration import load_calibration
+from compression.data.class_folders import validation_files
 from compression.data.classes import keep_classes
 from compression.data.dataset import open_dataset
+from compression.data.images import read_image
 from compression.deployment.deploy import deploy
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError
 from compression.graph.blocks import training_only
@@ -459,6 +464,30 @@ def test_one_class_of_a_model(task: TaskName, runs: dict[TaskName, Outcome]) -> 
 def test_no_detections_of_a_classifier(runs: dict[TaskName, Outcome]) -> None:
     with pytest.raises(ModelError, match="is a classifier, which finds nothing within images"):
         detect(checkpoint_of(runs["classify"]), [], imgsz=64, head="nms")
+
+
+@pytest.mark.parametrize(("task", "form"), [("segment", Mask), ("pose", KeyPoints), ("obb", RotatedBox)])
+def test_detections_have_the_form_of_their_task(
+    task: TaskName, form: type[Form], here: Path, runs: dict[TaskName, Outcome]
+) -> None:
+    images = validation_images(data_of(here, task), task=task)
+    name = next(iter(images.pairs))
+    (found,) = detect(checkpoint_of(runs[task]), [images.file(name)], imgsz=64, head="e2e", conf=1e-6, device="cpu")
+    for one in (*found, *images.labels(name).objects):
+        assert isinstance(one.form, form)
+    assert found
+
+
+def test_what_a_classifier_takes_an_image_for(here: Path, runs: dict[TaskName, Outcome]) -> None:
+    files = validation_files(Path(data_of(here, "classify")))
+    assert len(files) == SPLITS["val"]
+    image = read_image(files["wide/0.png"])
+    first, second = classify(checkpoint_of(runs["classify"]), image, imgsz=64, device="cpu")
+    assert {first.name, second.name} == set(CLASSES)
+    assert first.score >= second.score
+    assert first.score + second.score == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ModelError, match="is a segmentation model; look at what it sees by `detect`"):
+        classify(checkpoint_of(runs["segment"]), image, imgsz=64, device="cpu")
 
 
 def test_a_classifier_is_cut_at_whole_cells_only(here: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 import streamlit as st
 from PIL import Image
@@ -17,6 +18,7 @@ from streamlit.testing.v1.element_tree import Caption, Error, Header, Info, Mark
 
 from cache.shipped import SHIPPED
 from cache.store import Store
+from compression.accuracy.class_scores import ClassScore
 from compression.accuracy.detection_ranking import (
     DetectionRanking,
     ObjectOutcome,
@@ -29,13 +31,18 @@ from compression.accuracy.detection_ranking import (
     total_of,
 )
 from compression.accuracy.detections import DEFAULT_CONF, Detection
+from compression.accuracy.forms import Form, KeyPoints, Mask, RotatedBox
+from compression.catalog import TaskName
 from compression.data.dataset import open_dataset
 from compression.data.shapes import draw_dataset, fingerprint
 from compression.home import run_folder
 from compression.jobs import local
 from pages.parts import results
+from pages.parts.detections import picture_plot
+from pages.parts.detections.changes import DrawnBox
 from pages.parts.detections.gallery import ranking_rows
 from tests import factories
+from tests.compression import task_data
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = "Drawn sample"
@@ -260,7 +267,7 @@ def test_a_model_is_not_compared_with_itself() -> None:
 def test_what_the_page_imports_is_no_torch_until_it_looks_at_an_image() -> None:
     program = (
         "import sys\n"
-        "import pages.parts.detections.changes, pages.parts.detections.compared_levels, pages.parts.detections.gallery, pages.parts.detections.picture_plot\n"
+        "import pages.parts.detections.changes, pages.parts.detections.classified, pages.parts.detections.compared_levels, pages.parts.detections.gallery, pages.parts.detections.picture_plot\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'torch', 'ultralytics', 'torchvision', 'scipy'}\n"
         "assert not found, found\n"
     )
@@ -281,6 +288,72 @@ def test_rows_of_a_ranking() -> None:
             "Newly found": 1,
         }
     ]
+
+
+def saved_with_checkpoints(task: TaskName, data: str) -> None:
+    """Two results of a task whose checkpoints are here; nobody opens them."""
+    for record in factories.series((0, 5), data=data, task=task):
+        content = f"level {record.level}".encode()
+        # The level was cut from what the original left.
+        sha256 = "ab" * 32 if record.level == 0 else "0" * 64
+        Store().save(factories.with_checkpoint(record, content, sha256))
+        folder = run_folder(record.key)
+        folder.mkdir(parents=True)
+        (folder / "best.pt").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("task", "form", "says"),
+    [
+        ("segment", Mask(outlines=(((20, 20), (40, 20), (30, 40)),)), "Masks are drawn, and their boxes tell"),
+        ("pose", KeyPoints(points=((20, 20), (40, 40), None)), "Key points of a confidence of 0.25 or more are drawn"),
+        ("obb", RotatedBox(xywhr=(30, 30, 20, 10, 0.2)), "Rotated boxes tell what was lost, gained and moved"),
+    ],
+)
+def test_each_task_is_drawn_as_it_predicts(
+    task: TaskName, form: Form, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(checkpoint: Path, images: list[Image.Image], **options: object) -> list[list[Detection]]:
+        return [[Detection(class_index=0, name="wide", score=0.9, box_xyxy=(20, 20, 40, 40), form=form)]]
+
+    monkeypatch.setattr("compression.accuracy.detections.detect", look)
+    drawn: list[DrawnBox] = []
+
+    def draw(image: Image.Image, boxes: list[DrawnBox]) -> go.Figure:
+        drawn.extend(boxes)
+        return go.Figure()
+
+    monkeypatch.setattr(picture_plot, "draw_picture", draw)
+    data = task_data.draw(tmp_path / "drawn", task)
+    saved_with_checkpoints(task, "drawn")
+    monkeypatch.setattr(results, "Store", lambda: Store(shipped=tmp_path / "nothing"))
+    opened = page(data="drawn")
+    opened.text_input[0].set_value(str(data)).run()
+    assert not opened.exception
+    assert says in texts(opened)
+    assert {type(box.form) for box in drawn} == {type(form)}
+    assert {box.kind for box in drawn} == {"kept", "label"}
+
+
+def test_a_classifier_says_what_the_whole_image_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(checkpoint: Path, image: Image.Image, **options: object) -> list[ClassScore]:
+        names = ("wide", "tall") if checkpoint.read_bytes() == b"level 0" else ("tall", "wide")
+        return [ClassScore(name=name, score=score) for name, score in zip(names, (0.75, 0.25), strict=True)]
+
+    monkeypatch.setattr("pages.parts.detections.classified.classify", look)
+    data = task_data.draw(tmp_path / "drawn", "classify")
+    saved_with_checkpoints("classify", "drawn")
+    monkeypatch.setattr(results, "Store", lambda: Store(shipped=tmp_path / "nothing"))
+    opened = page(data="drawn")
+    opened.text_input[0].set_value(str(data)).run()
+    assert not opened.exception
+    opened.selectbox(key="image").set_value("wide/0.png").run()
+    assert not opened.exception
+    shown = texts(opened)
+    assert "The original takes it for wide (score 0.75), level 5 for tall (0.75); its folder says wide." in shown
+    assert [table.value["Class"].tolist() for table in opened.table] == [["wide", "tall"], ["tall", "wide"]]
+    assert opened.table[1].value["By the label"].tolist() == ["", "its class"]
+    assert "What loses most" not in shown
 
 
 def test_a_data_set_that_is_elsewhere_is_asked_for(tmp_path: Path) -> None:

@@ -59,11 +59,14 @@ def test_a_classifier_of_any_name_begins_at_its_own_size() -> None:
     assert size == 224
 
 
-def test_detections_says_what_it_cannot_do() -> None:
+def test_detections_says_what_a_classifier_has_in_place_of_them() -> None:
     _save(*results("classify", "-cls"))
     page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).switch_page("pages/detections.py").run()
     assert not page.exception
-    assert "yolo26n-cls is a classifier: it finds nothing within images" in page.info[0].value
+    assert "yolo26n-cls is a classifier, which finds nothing within images" in page.info[0].value
+    # No checkpoint is here.
+    assert "two are needed" in page.info[1].value
+    assert not page.header
 
 
 @pytest.mark.parametrize(

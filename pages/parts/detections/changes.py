@@ -8,7 +8,9 @@ from typing import Literal
 
 from cache.series import capitalized
 from compression.accuracy.detection_changes import KINDS, SAME_OBJECT_IOU, Change, ChangeKind, Comparison
-from compression.accuracy.detections import Box, Detection
+from compression.accuracy.detections import Box, Detection, LabelledBox
+from compression.accuracy.forms import KEY_POINT_CONF, Form, RotatedBox
+from compression.catalog import TaskName
 from pages.parts.jobs.runs import plain
 
 Side = Literal["before", "after"]
@@ -28,6 +30,15 @@ KIND_WORDS: dict[ChangeKind, str] = {
     "kept": "Kept",
 }
 _PLACES: dict[ChangeKind, BoxKind] = {"lost": "lost place", "gained": "gained place"}
+# What is drawn of each task, and what decides which detections of two models are of one object.
+_TELL = "tell what was lost, gained and moved"
+_SAME = f"from an IoU of {SAME_OBJECT_IOU:g} on two of one class are one object"
+MATCHED_BY: dict[TaskName, str] = {
+    "detect": f"Boxes {_TELL}: {_SAME}.",
+    "segment": f"Masks are drawn, and their boxes {_TELL}: {_SAME}.",
+    "pose": f"Key points of a confidence of {KEY_POINT_CONF:g} or more are drawn, and their boxes {_TELL}: {_SAME}.",
+    "obb": f"Rotated boxes {_TELL}: {_SAME}, by the IoU of rotated boxes that Ultralytics measures with (ProbIoU).",
+}
 LABEL_WORDS = {True: "labelled object", False: "false alarm"}
 
 
@@ -38,12 +49,14 @@ class DrawnBox:
     Attributes:
         kind: decides its colour.
         box_xyxy: pixels of the image.
+        form: what is drawn with the box, or in place of it where that is rotated.
         tag: what stands at the box; empty for nothing.
         hover: what is said when the pointer is on it, lines separated by <br>.
     """
 
     kind: BoxKind
     box_xyxy: Box
+    form: Form | None = None
     tag: str
     hover: str
 
@@ -137,10 +150,9 @@ def boxes_of(comparison: Comparison, side: Side, *, labels: bool) -> list[DrawnB
         if own is not None:
             # A double's tag would lie on that of the box that it doubles.
             tag = "" if change.kind == "double" else _tag(own)
-            boxes.append(DrawnBox(kind=change.kind, box_xyxy=own.box_xyxy, tag=tag, hover=_hover(change)))
+            boxes.append(_drawn(change.kind, own, tag=tag, hover=_hover(change)))
         elif change.kind in _PLACES:
-            place = change.shown.box_xyxy
-            boxes.append(DrawnBox(kind=_PLACES[change.kind], box_xyxy=place, tag="", hover=_hover(change)))
+            boxes.append(_drawn(_PLACES[change.kind], change.shown, tag="", hover=_hover(change)))
     return boxes
 
 
@@ -149,6 +161,12 @@ def kinds_drawn(*sides: Sequence[DrawnBox]) -> list[BoxKind]:
     drawn = {box.kind for boxes in sides for box in boxes}
     order: tuple[BoxKind, ...] = (*KINDS, "lost place", "gained place", "label")
     return [kind for kind in order if kind in drawn]
+
+
+def _drawn(kind: BoxKind, one: LabelledBox, *, tag: str, hover: str) -> DrawnBox:
+    # Where nothing is seen, a mask or key points would look as if it were; the box says where.
+    form = None if kind in _PLACES.values() and not isinstance(one.form, RotatedBox) else one.form
+    return DrawnBox(kind=kind, box_xyxy=one.box_xyxy, form=form, tag=tag, hover=hover)
 
 
 def _objects(number: int, what: str = "") -> str:
@@ -206,7 +224,8 @@ def _hover(change: Change) -> str:
     lines = [f"<b>{KIND_WORDS[change.kind]}</b>: {change.shown.name}"]
     if change.before and change.after:
         lines.append(f"score {change.before.score:.2f} → {change.after.score:.2f}, IoU of both {change.iou:.2f}")
-        lines.append(f"edges moved by up to {change.moved_px:.1f} pixels")
+        what = "corners" if isinstance(change.after.form, RotatedBox) else "edges"
+        lines.append(f"{what} moved by up to {change.moved_px:.1f} pixels")
     else:
         lines.append(f"score {change.shown.score:.2f}")
     if change.faint:
@@ -220,9 +239,9 @@ def _label_box(comparison: Comparison, index: int, side: Side) -> DrawnBox:
     assert comparison.objects is not None
     one = comparison.objects[index]
     found = getattr(one, side)
-    return DrawnBox(
-        kind="label",
-        box_xyxy=one.box.box_xyxy,
+    return _drawn(
+        "label",
+        one.box,
         tag="" if found else f"missed: {one.box.name}",
         hover=f"<b>Label</b>: {one.box.name}, {'found' if found else 'missed'}",
     )

@@ -25,12 +25,14 @@ class Picture:
         image: upright, RGB.
         sha256: of its pixels.
         objects: what is labelled on it; None where no labels are known.
+        class_name: what it is of as a whole; None where that is not known.
     """
 
     name: str
     image: Image.Image
     sha256: str
     objects: list[LabelledBox] | None
+    class_name: str | None = None
 
 
 def sample_picture() -> Picture:
@@ -47,6 +49,19 @@ def validation_picture(images: ValidationImages, name: str) -> Picture:
         DatasetError: its label cannot be used.
     """
     return _picture(name, read_image(images.file(name)), images.labels(name).objects)
+
+
+def class_picture(name: str, file: Path) -> Picture:
+    """One of the images of a classifier's data set.
+
+    Args:
+        name: its class, then its path below the folder of that class.
+        file: the image.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    return _picture(name, read_image(file), None, name.partition("/")[0])
 
 
 def uploaded_picture(name: str, content: bytes) -> Picture:
@@ -73,6 +88,8 @@ def thumbnail(file: Path, side: int) -> Image.Image:
     return image
 
 
-def _picture(name: str, image: Image.Image, objects: list[LabelledBox] | None) -> Picture:
+def _picture(
+    name: str, image: Image.Image, objects: list[LabelledBox] | None, class_name: str | None = None
+) -> Picture:
     digest = hashlib.sha256(repr(image.size).encode() + image.tobytes())
-    return Picture(name=name, image=image, sha256=digest.hexdigest(), objects=objects)
+    return Picture(name=name, image=image, sha256=digest.hexdigest(), objects=objects, class_name=class_name)

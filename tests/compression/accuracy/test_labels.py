@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from compression.accuracy.forms import KeyPoints, Mask, RotatedBox
 from compression.accuracy.labels import drawn_sample, validation_images
 from compression.errors import DatasetError
 
@@ -53,6 +54,25 @@ def test_key_points_behind_a_box_mean_nothing(tmp_path: Path) -> None:
     images = validation_images(data_set(tmp_path, {"a": "1 .5 .5 .2 .4 .5 .5 2"}, kpt_shape=[1, 3]))
     (ring,) = images.labels("a.png").objects
     np.testing.assert_allclose(ring.box_xyxy, [80, 30, 120, 70], atol=1e-4)
+
+
+def test_each_task_reads_its_own_form(tmp_path: Path) -> None:
+    polygon = "2 0.1 0.1 0.3 0.1 0.3 0.5 0.1 0.5"
+    data = data_set(tmp_path / "outlined", {"a": polygon})
+    forms = {}
+    for task in ("segment", "obb"):
+        (star,) = validation_images(data, task=task).labels("a.png").objects
+        np.testing.assert_allclose(star.box_xyxy, [20, 10, 60, 50], atol=1e-4)
+        forms[task] = star.form
+    assert isinstance(forms["segment"], Mask)
+    assert [sorted(outline) for outline in forms["segment"].outlines] == [[(20, 10), (20, 50), (60, 10), (60, 50)]]
+    assert isinstance(forms["obb"], RotatedBox)
+    np.testing.assert_allclose(
+        sorted(np.round(forms["obb"].corners, 3).tolist()), [[20, 10], [20, 50], [60, 10], [60, 50]], atol=1e-3
+    )
+    points = data_set(tmp_path / "points", {"a": "1 .5 .5 .2 .4 .5 .25 2 0 0 0"}, kpt_shape=[2, 3])
+    (ring,) = validation_images(points, task="pose").labels("a.png").objects
+    assert ring.form == KeyPoints(points=((100, 25), None))
 
 
 def test_a_label_that_cannot_be_used_is_named(tmp_path: Path) -> None:

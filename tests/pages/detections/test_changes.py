@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compression.accuracy.detection_changes import Comparison, compare
 from compression.accuracy.detections import Box, Detection, LabelledBox
+from compression.accuracy.forms import Mask, RotatedBox
 from pages.parts.detections.changes import boxes_of, change_rows, kinds_drawn, summary, summary_of_labels
 
 NAMES = {0: "disc", 1: "ring"}
@@ -119,6 +120,24 @@ def test_boxes_of_each_side() -> None:
         "the other model sees it too, at 0.20",
         "by the label: labelled object",
     ]
+
+
+def test_forms_are_drawn_where_they_are_seen() -> None:
+    mask = Mask(outlines=(((0, 0), (9, 0), (9, 9)),))
+    turned = RotatedBox(xywhr=(5, 5, 8, 4, 0.5))
+    for form, in_its_place in ((mask, None), (turned, turned)):
+        lost = Detection(class_index=0, name="disc", score=0.9, box_xyxy=at(0), form=form)
+        label = LabelledBox(class_index=0, name="disc", box_xyxy=at(0), form=form)
+        comparison = compare([lost], [], conf=0.25, objects=[label])
+        assert [box.form for box in boxes_of(comparison, "before", labels=True)] == [form, form]
+        # Where it is lost, only its place is shown.
+        assert [box.form for box in boxes_of(comparison, "after", labels=True)] == [form, in_its_place]
+    moved = [
+        Detection(class_index=0, name="disc", score=0.9, box_xyxy=at(0), form=RotatedBox(xywhr=(5, y, 8, 4, 0.5)))
+        for y in (5, 5.5)
+    ]
+    (box,) = boxes_of(compare(moved[:1], moved[1:], conf=0.25), "after", labels=False)
+    assert "corners moved by up to 0.5 pixels" in box.hover
 
 
 def test_a_second_box_is_neither_lost_nor_gained() -> None:

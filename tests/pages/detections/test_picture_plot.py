@@ -8,6 +8,7 @@ from base64 import b64decode
 import pytest
 from PIL import Image
 
+from compression.accuracy.forms import KeyPoints, Mask, RotatedBox
 from pages.parts.detections.changes import BoxKind, DrawnBox
 from pages.parts.detections.picture_plot import LEGEND, LONGEST_SIDE, STYLES, draw_picture, legend_html
 
@@ -26,6 +27,39 @@ def test_boxes_lie_where_the_image_has_them() -> None:
     assert outline.line.width < halo.line.width
     (tag,) = figure.layout.annotations
     assert (tag.text, tag.x, tag.y, tag.yanchor, tag.bgcolor) == ("ring 0.31", 10, 40, "bottom", STYLES["lost"][0])
+
+
+def test_a_rotated_box_is_drawn_in_place_of_the_upright_one() -> None:
+    turned = RotatedBox(xywhr=(60, 50, 40, 20, 0.3))
+    drawn = DrawnBox(kind="lost", box_xyxy=(30, 30, 90, 70), form=turned, tag="a", hover="")
+    figure = draw_picture(Image.new("RGB", (200, 100)), [drawn])
+    _, outline = figure.data
+    assert list(zip(outline.x, outline.y, strict=True)) == [*turned.corners, turned.corners[0]]
+    (tag,) = figure.layout.annotations
+    assert (tag.x, tag.y) == min(turned.corners, key=lambda corner: corner[1])
+
+
+def test_masks_of_one_kind_are_one_trace_below_the_boxes() -> None:
+    triangle = ((10.0, 40.0), (30.0, 40.0), (20.0, 60.0))
+    masks = [
+        DrawnBox(kind="kept", box_xyxy=(10, 40, 30, 60), form=Mask(outlines=(triangle, triangle)), tag="", hover="")
+        for _ in range(3)
+    ]
+    figure = draw_picture(Image.new("RGB", (200, 100)), [*masks, box("lost")])
+    assert len(figure.data) == 2 + 2 * 4
+    area = figure.data[1]
+    assert (area.fill, area.fillcolor, area.x.count(None)) == ("toself", "rgba(91,100,112,0.22)", 6)
+    # Beside its mask a box steps back.
+    assert figure.data[3].line.width < figure.data[-1].line.width
+
+
+@pytest.mark.parametrize(("n_points", "n_traces"), [(17, 3), (3, 1)])
+def test_key_points_lie_above_the_boxes_with_the_bones_of_people(n_points: int, n_traces: int) -> None:
+    pose = KeyPoints(points=(None, *((float(place), 50.0) for place in range(1, n_points))))
+    drawn = DrawnBox(kind="kept", box_xyxy=(10, 40, 30, 60), form=pose, tag="", hover="")
+    figure = draw_picture(Image.new("RGB", (200, 100)), [drawn])
+    assert len(figure.data) == 2 + n_traces
+    assert list(figure.data[-1].x) == list(range(1, n_points))
 
 
 def test_tags_stay_on_the_image_and_are_text() -> None:
