@@ -106,4 +106,4 @@ def test_a_size_of_nothing_is_refused(capfd: pytest.CaptureFixture[str], made: C
     model, data = made("detect", run_at=64)
     with pytest.raises(SystemExit):
         main(["run", model, "--data", data, "--level", "3", "--imgsz", "0"])
-    assert "imgsz 0 is not possible; give a whole number from 32 up" in capfd.readouterr().err
+    assert "'0' is no size; give pixels as in 640" in capfd.readouterr().err
