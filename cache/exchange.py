@@ -180,6 +180,7 @@ def _unpack(
     for key, artifacts in files.items():
         for artifact in artifacts:
             users[_artifact_name(artifact)].append(_staged(staging, key, artifact))
+    _check_room(sum(listed[name]["size_bytes"] * len(copies) for name, copies in users.items()), file)
     for name in listed:
         if name.startswith("artifacts/"):
             _extract(archive, name, listed[name], file, users[name])
@@ -280,7 +281,6 @@ def _manifest(archive: zipfile.ZipFile, file: Path) -> dict[str, dict[str, Any]]
         if entry.file_size != listed[name]["size_bytes"]:
             raise _damaged(file, name)
         _check_size(entry, file)
-    _check_room(listed, file)
     return listed
 
 
@@ -304,8 +304,7 @@ def _check_ratio(entry: zipfile.ZipInfo, file: Path) -> None:
         )
 
 
-def _check_room(listed: dict[str, dict[str, Any]], file: Path) -> None:
-    needed = sum(said["size_bytes"] for name, said in listed.items() if name.startswith("artifacts/"))
+def _check_room(needed: int, file: Path) -> None:
     free = shutil.disk_usage(home()).free
     if needed > free:
         raise ExchangeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -133,7 +133,12 @@ class Judgement:
 
 
 def judge(
-    level: Candidate, siblings: Sequence[Candidate], axes: Sequence[Axis], spread: Spread | None
+    level: Candidate,
+    siblings: Sequence[Candidate],
+    axes: Sequence[Axis],
+    spread: Spread | None,
+    *,
+    dearer: Collection[str] = (),
 ) -> Judgement | None:
     """Compare a level with the straight line between the siblings to both sides of its cost.
 
@@ -147,15 +152,23 @@ def judge(
         axes: the costs to compare at, the preferred one first; the first on which a sibling costs no more decides.
         spread: of seeds, taken to be alike for all of them.
 
+        dearer: names of models that are known to cost more than the level by a better axis than these.
+
     Returns:
-        None where on no axis a sibling is known that costs no more.
+        None where on no axis a sibling is known that costs no more. One that costs more on a preferred axis does not
+        count on a later one: a model that was measured slower is no way to be as fast, whatever its GFLOPs.
     """
+    barred = set(dearer)
     for axis in axes:
         known = sorted((one for one in siblings if axis in one.costs and one.accuracies), key=lambda s: s.costs[axis])
-        below = [one for one in known if axis in level.costs and one.costs[axis] <= level.costs[axis]]
+        if axis not in level.costs:
+            continue
+        no_more = [one for one in known if one.costs[axis] <= level.costs[axis]]
+        below = [one for one in no_more if one.name not in barred]
+        barred |= {one.name for one in known[len(no_more) :]}
         if below:
             cheaper = max(below, key=lambda sibling: sibling.accuracy)
-            line = _line(below[-1], known[len(below) :], level.costs[axis], axis)
+            line = _line(below[-1], known[len(no_more) :], level.costs[axis], axis)
             shares: tuple[Share, ...] = (Share(sibling=cheaper, part=1.0),)
             if sum(share.part * share.sibling.accuracy for share in line) > cheaper.accuracy:
                 shares = line

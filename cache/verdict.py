@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cache.further_runs import sibling_request, with_another_seed
-from cache.judgement import Candidate, Judgement, judge, signed
+from cache.judgement import Axis, Candidate, Judgement, judge, signed
 from cache.record import Costs, RunRecord
 from cache.rivals import (
     DEPLOYED,
@@ -165,7 +165,14 @@ def _prospect(number: int, costs: Costs, rivals: Rivals, series: Series) -> Verd
 def _by_siblings(level: Candidate, rivals: Rivals) -> Judgement | None:
     """By what was measured alike; by published siblings where no measured one is small enough."""
     measured = judge(level, (rivals.original, *rivals.siblings), rivals.axes, rivals.spread)
-    return measured or judge(level, rivals.published, rivals.axes, None)
+    if measured:
+        return measured
+    slower = {one.name for one in rivals.siblings for axis in rivals.axes if _costs_more(one, level, axis)}
+    return judge(level, rivals.published, rivals.axes, None, dearer=slower)
+
+
+def _costs_more(one: Candidate, level: Candidate, axis: Axis) -> bool:
+    return axis in one.costs and axis in level.costs and one.costs[axis] > level.costs[axis]
 
 
 def _judged(found: Judgement, original: str, number: int | None, keys: tuple[str, ...], task: TaskName) -> Verdict:

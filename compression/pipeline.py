@@ -335,8 +335,8 @@ class _Run:
         with self._registered(), plain_errors(self.dataset, run_folder(self.asked.key)):
             detector = self._settled(detector)
             if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape, self.dataset.names):
-                detector = self._train_original(detector)
-            record = self._measure_original(detector)
+                detector = self._train_original(detector, again=again and self.asked.level == ORIGINAL)
+            record = self._measure_original(detector, again=again and self.asked.level == ORIGINAL)
             if self.asked.level != ORIGINAL:
                 record = self._compress(detector, record)
         return Outcome(record=record, cached=False, checkpoint=own_store().artifact_path(record))
@@ -412,12 +412,12 @@ class _Run:
             **_NOTHING_CUT,
         )
 
-    def _train_original(self, detector: Detector) -> Detector:
+    def _train_original(self, detector: Detector, *, again: bool) -> Detector:
         """Train a model that does not know the data set's classes yet; its checkpoint is what is cut then."""
         spec = self._training_spec()
         folder = run_folder(spec.key)
         with _alone_in(folder):
-            stored = self._trained_checkpoint()
+            stored = None if again else self._trained_checkpoint()
             if stored is None and not spec.epochs:
                 raise SpecError(
                     f"{detector.label!r} was not trained on the classes of {self.dataset.name!r}, and 0 epochs do not "
@@ -450,11 +450,11 @@ class _Run:
                 _clear(folder)
         return open_detector(str(stored))
 
-    def _measure_original(self, detector: Detector) -> RunRecord:
+    def _measure_original(self, detector: Detector, *, again: bool) -> RunRecord:
         spec = self._original_spec(detector)
         with _alone_in(run_folder(spec.key)):
             found = own_store().find(spec.key)
-            if found:
+            if found and not again:
                 return found
             assert detector.file is not None
             draft = run_folder(spec.key) / DRAFT

@@ -56,10 +56,9 @@ def _levers(options: argparse.Namespace, results: TextIO) -> None:
     for level in levels or ():
         target_of(level)
     from compression.data.dataset import open_dataset
-    from compression.deployment.latency import opened
-    from compression.deployment.levers import find_levers, measure_levers, sizes_of
+    from compression.deployment.levers import find_levers, measure_levers, sizes_of, task_of_model
 
-    dataset = open_dataset(options.data, opened(options.models[0]).task)
+    dataset = open_dataset(options.data, task_of_model(options.models[0]))
     levers = find_levers(options.models, dataset, levels=levels, siblings=options.siblings)
     done, left_out = measure_levers(
         levers,

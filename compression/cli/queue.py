@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cache.queue import this_host
 from cache.record import SHORT_KEY, ExecutorName
 from compression.cli.commands import Add
 from compression.errors import SpecError
@@ -58,7 +59,9 @@ def add_queue_commands(add: Add) -> None:
 
     resume = add("resume", _resume, "Queue runs again that ended without a result; they go on from their last epoch.")
     resume.add_argument("keys", nargs="*", metavar="KEY", help="as `trimboard runs` shows it, or its beginning")
-    resume.add_argument("--all", action="store_true", help="all that failed, were cancelled or interrupted")
+    resume.add_argument(
+        "--all", action="store_true", help="all of this machine or a cluster that failed, were cancelled or interrupted"
+    )
 
     move = add("move", _move, "Change a queued run's place.")
     move.add_argument("key", metavar="KEY", help="as `trimboard runs` shows it, or its beginning")
@@ -129,11 +132,18 @@ def _resume(options: argparse.Namespace, results: TextIO) -> None:
         raise SpecError("Give the keys of the runs to resume, or --all.")
     queue = own_store().queue
     found = [queue.find(key) for key in options.keys] or [
-        status for status in queue.runs() if status.state in RESUMABLE and status.request is not None
+        status
+        for status in queue.runs()
+        if status.state in RESUMABLE and status.request is not None and _is_of_here(status)
     ]
     for status in found:
         resume(queue, status.key)
     _write([_row(queue.find(status.key)) for status in found], options.json, results)
+
+
+def _is_of_here(status: RunStatus) -> bool:
+    """Whether a run is this machine's to resume unasked: the files that another one's needs may not be here."""
+    return status.executor != "local" or status.host == this_host()
 
 
 def _move(options: argparse.Namespace, results: TextIO) -> None:

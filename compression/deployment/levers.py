@@ -16,7 +16,7 @@ from cache.latency import LatencyRecord
 from cache.record import RunRecord
 from cache.siblings import rivals_among
 from cache.store import own_store
-from compression.catalog import model_label, weights_file
+from compression.catalog import TaskName, model_label, weights_file
 from compression.data.classes import class_subset
 from compression.data.dataset import Dataset
 from compression.deployment.accuracy import measure_accuracy
@@ -131,6 +131,17 @@ def _stands_for(model: str, dataset: Dataset, levels: Sequence[int] | None) -> l
         return [lambda: opened(model)]
     newest = max(fitting, key=lambda one: (one.level != ORIGINAL, one.created))
     return _of_levels(levels_like(newest), levels)
+
+
+def task_of_model(model: str) -> TaskName:
+    """What a model predicts that is named as for `find_levers`; one of a result need not be here.
+
+    Raises:
+        TrimboardError: there is no such model.
+    """
+    is_file = Path(os.path.expanduser(model)).is_file()
+    measured = [] if is_file or KEY.fullmatch(model) else own_store().heads(model_label(model))
+    return measured[0].task if measured else opened(model).task
 
 
 def _of_file(file: Path, levels: Sequence[int] | None) -> list[Callable[[], Timed]]:

@@ -105,7 +105,7 @@ def noted_failure(folder: Path) -> Failure | None:
 
 @contextmanager
 def plain_errors(dataset: Dataset, folder: Path) -> Iterator[None]:
-    """Tell a full disk and vanished images in a sentence.
+    """Tell a full disk, vanished images and memory that gave out in a sentence.
 
     Args:
         dataset: that is read.
@@ -114,13 +114,21 @@ def plain_errors(dataset: Dataset, folder: Path) -> Iterator[None]:
     Raises:
         HomeError: the disk is full.
         DatasetError: the images cannot be read any more.
+        TrainingError: the memory gave out.
     """
     try:
         yield
     except TrimboardError:
         raise
     except Exception as error:
-        told = plain_error(failure_of(error), dataset, folder)
+        failure = failure_of(error)
+        if failure and failure.kind == "memory":
+            # A training takes a smaller batch by itself; measuring and looking at images do not.
+            raise TrainingError(
+                f"The memory gave out ({failure.reason}); give a smaller --batch or --imgsz, or free some, and start "
+                f"the same run again."
+            ) from error
+        told = plain_error(failure, dataset, folder)
         if told is None:
             raise
         raise told from error

@@ -101,6 +101,7 @@ class ProgressTeller:
     last_told: float = 0.0
     batches: int = 0
     first_epoch: int = 0
+    has_validated: bool = False
 
     def on_train_start(self, trainer: BaseTrainer) -> None:
         """Start the clock that the expected time is computed from."""
@@ -120,6 +121,7 @@ class ProgressTeller:
         """Tell the epoch's losses and its validation result."""
         if RANK not in _TELLING_RANKS:
             return
+        self.has_validated = True
         # Ultralytics has just logged it.
         finished = read_curve(trainer.csv, trainer.args.task)[-1] if trainer.csv.is_file() else None
         self._tell(trainer, min(trainer.epoch + 1, trainer.epochs), 0.0, finished)
@@ -135,8 +137,9 @@ class ProgressTeller:
                 epoch=epoch,
                 epochs=trainer.epochs,
                 eta_seconds=elapsed / done * (trainer.epochs - self.first_epoch - done) if done > 0 else None,
-                map50=float(metrics[second]) if epoch else None,
-                map50_95=float(metrics[main]) if epoch else None,
+                # After a resume Ultralytics begins with zeros.
+                map50=float(metrics[second]) if self.has_validated else None,
+                map50_95=float(metrics[main]) if self.has_validated else None,
                 finished=finished,
             )
         )

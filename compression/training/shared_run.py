@@ -147,7 +147,8 @@ def fetch_run(run_folder: Path) -> None:
         return
     # What was cut here may be another model, by the last bits of its weights; states belong to one.
     remove_working_files(run_folder)
-    for name in there:
+    # The furthest last: if this is interrupted, what is here has come less far, and all is fetched anew.
+    for name in sorted(there, key=_epoch):
         place.fetch_file(_place_of(run_folder, name), run_folder / name)
 
 

@@ -78,6 +78,20 @@ def test_time_decides_where_a_smaller_sibling_was_timed() -> None:
     assert found.line == pytest.approx(0.464)
 
 
+def test_a_sibling_that_was_measured_slower_is_no_alternative_by_its_gflops() -> None:
+    candidate = Candidate(name="level 5", accuracies=(0.42,), costs={TIME: 0.5, GFLOPS: 6.5})
+    large = Candidate(name="large", accuracies=(0.48,), costs={TIME: 1.0, GFLOPS: 22.0})
+    slower = Candidate(name="small", accuracies=(0.44,), costs={TIME: 0.6, GFLOPS: 6.0})
+    assert judge(candidate, (slower, large), (TIME, GFLOPS), None) is None
+    # Published figures of the same model do not bring it back.
+    assert judge(candidate, (SMALL, LARGE), (GFLOPS,), None, dearer={"small", "large"}) is None
+    # One that nobody timed still counts, and the line to what was timed above it.
+    found = judge(candidate, (SMALL, large), (TIME, GFLOPS), None)
+    assert found is not None
+    assert (found.axis, found.shares[0].sibling) == (GFLOPS, SMALL)
+    assert [share.sibling for share in found.shares] == [SMALL, large]
+
+
 def test_pruning_that_made_it_slower_loses_against_the_original() -> None:
     candidate = Candidate(name="level 1", accuracies=(0.47,), costs={TIME: 1.07, GFLOPS: 18.0})
     large = Candidate(name="large", accuracies=(0.48,), costs={TIME: 1.0, GFLOPS: 22.0})

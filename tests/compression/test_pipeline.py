@@ -143,6 +143,15 @@ class TestCompress:
         assert original.record.curve == ()
         assert original.checkpoint is not None
         assert original.checkpoint.read_bytes() == trained_model.read_bytes()
+        stages: list[str] = []
+
+        def note(progress: Progress) -> None:
+            stages.append(progress.stage)
+
+        anew = compress(str(trained_model), str(tiny_shapes), level=0, again=True, tell=note, **SMALL)
+        assert not anew.cached
+        assert "measuring the original" in stages
+        assert anew.record.metrics == original.record.metrics
 
     def test_other_class_names_are_told(self, level_3: Outcome) -> None:
         assert any("matched by index" in warning for warning in level_3.record.warnings)
