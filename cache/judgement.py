@@ -151,7 +151,6 @@ def judge(
         siblings: unpruned models, the original among them; all measured or all published.
         axes: the costs to compare at, the preferred one first; the first on which a sibling costs no more decides.
         spread: of seeds, taken to be alike for all of them.
-
         dearer: names of models that are known to cost more than the level by a better axis than these.
 
     Returns:
