@@ -39,7 +39,6 @@ from compression.models.detector import (
     with_classes,
 )
 from compression.models.kinds import check_image_size
-from compression.models.unfuse import was_fused
 from compression.pruning.cut import looks_at_images, settled
 from compression.pruning.planner import Planner
 from compression.request import RunRequest
@@ -343,10 +342,9 @@ class _Run:
 
     def _settled(self, detector: Detector) -> Detector:
         """The model as it can be trained, see `unfuse`."""
-        if not was_fused(detector.module):
-            return detector
-        self.warnings = detector.warnings
-        return settled(detector, self.dataset, imgsz=self.asked.imgsz, device=self.asked.device)
+        done = settled(detector, self.dataset, imgsz=self.asked.imgsz, device=self.asked.device)
+        self.warnings = () if done is detector else detector.warnings
+        return done
 
     def find(self, detector: Detector) -> RunRecord | None:
         """The stored result."""

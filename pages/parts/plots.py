@@ -52,7 +52,7 @@ _AXIS_TITLES: dict[AxisName, str] = {
     "size": "Size of the checkpoint, MB",
     "time": "Measured time of a forward pass (original = 1)",
 }
-_TRANSPARENT = "rgba(0,0,0,0)"
+TRANSPARENT = "rgba(0,0,0,0)"
 # A click chooses a level; Plotly's own fading of all other points would hide what it is compared with.
 _AS_ELSE = {"marker": {"opacity": 1}}
 HOVER = "%{hovertext}<extra></extra>"
@@ -144,7 +144,7 @@ def _add_marks(figure: go.Figure, data: Tradeoff) -> None:
         mode="markers",
         marker={
             "size": 19,
-            "color": _TRANSPARENT,
+            "color": TRANSPARENT,
             "line": {"color": ACCENT, "width": 3},
             "symbol": "circle",
             "opacity": 0,
@@ -348,8 +348,8 @@ def layout(height: int) -> go.Layout:
     return go.Layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        paper_bgcolor=_TRANSPARENT,
-        plot_bgcolor=_TRANSPARENT,
+        paper_bgcolor=TRANSPARENT,
+        plot_bgcolor=TRANSPARENT,
         colorway=[ACCENT, PUBLISHED, NEUTRAL],
         # Drawn once for both plots, by `legend`.
         showlegend=False,

@@ -14,10 +14,12 @@ from html import escape
 
 import plotly.graph_objects as go
 from PIL import Image
+from plotly.colors import hex_to_rgb
 
 from compression.accuracy.forms import KeyPoints, Mask, Point, Polygon, RotatedBox
 from pages.parts.detections.changes import BoxKind, DrawnBox
 from pages.parts.legend import svg
+from pages.parts.plots import TRANSPARENT
 
 # Outline and tag of each kind: colour, width in pixels, dash.
 STYLES: dict[BoxKind, tuple[str, float, str]] = {
@@ -52,7 +54,6 @@ POINT_SIZE = 6
 LONGEST_SIDE = 1280
 
 _HALO = "rgba(255,255,255,0.85)"
-_TRANSPARENT = "rgba(0,0,0,0)"
 
 
 def draw_picture(image: Image.Image, boxes: Sequence[DrawnBox]) -> go.Figure:
@@ -67,8 +68,8 @@ def draw_picture(image: Image.Image, boxes: Sequence[DrawnBox]) -> go.Figure:
         layout=go.Layout(
             height=HEIGHT,
             margin={"l": 0, "r": 0, "t": 0, "b": 0},
-            paper_bgcolor=_TRANSPARENT,
-            plot_bgcolor=_TRANSPARENT,
+            paper_bgcolor=TRANSPARENT,
+            plot_bgcolor=TRANSPARENT,
             showlegend=False,
             hovermode="closest",
             hoverlabel={"align": "left"},
@@ -123,7 +124,7 @@ def _add_masks(figure: go.Figure, kind: BoxKind, masks: Sequence[Mask]) -> None:
         line={"color": colour, "width": width, "dash": dash},
         fill="toself",
         # What is labelled is an edge only, so that it hides nothing of what is seen.
-        fillcolor=_TRANSPARENT if kind == "label" else _see_through(colour, MASK_OPACITY),
+        fillcolor=TRANSPARENT if kind == "label" else _see_through(colour, MASK_OPACITY),
         hoverinfo="skip",
     )
 
@@ -159,7 +160,7 @@ def _closed(outline: Polygon) -> Polygon:
 
 
 def _see_through(colour: str, opacity: float) -> str:
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    red, green, blue = hex_to_rgb(colour)
     return f"rgba({red},{green},{blue},{opacity})"
 
 
@@ -180,7 +181,7 @@ def _add_outline(figure: go.Figure, box: DrawnBox) -> None:
         **around,
         line={"color": colour, "width": width, "dash": dash},
         fill="toself",
-        fillcolor=_TRANSPARENT,
+        fillcolor=TRANSPARENT,
         hoveron="fills",
         text=box.hover,
         hoverinfo="text",

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from cache.sensitivity import GroupSensitivity
 from pages.parts.layers.heatmap import SHOWN_LABELS, Heatmap, Sensitivities
-from pages.parts.plots import ACCENT, ACCENT_RGB, FAINT, NEUTRAL, PUBLISHED_RGB, from_faint_to, layout
+from pages.parts.plots import ACCENT, ACCENT_RGB, FAINT, NEUTRAL, PUBLISHED_RGB, TRANSPARENT, from_faint_to, layout
 
 # Pixels.
 LEFT, RIGHT, TOP, BOTTOM = 76, 8, 24, 48
@@ -109,7 +109,7 @@ def _add_strip(figure: go.Figure, strip: Sensitivities) -> None:
             width=len(strip.lost),
             yaxis="y2",
             marker={
-                "color": "rgba(0,0,0,0)",
+                "color": TRANSPARENT,
                 "line": {"width": 0},
                 "pattern": {"shape": "/", "fgcolor": NEUTRAL, "size": 6, "solidity": 0.15},
             },
