@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 # Ultralytics installs by itself what an export or a backend lacks, unless told not to before it is imported. Here what
 # is missing is named instead; whoever wants it otherwise sets the variable.
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+# It also sets this variable to 1 where it is not set; what was stated before is what limits us, see `all_cores`.
+STATED_THREADS = os.environ.get("OMP_NUM_THREADS")
 # OpenVINO and NNCF report their use to their makers where they find this package, and ask nobody. They do without it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from ultralytics.utils.torch_utils import select_device
 
+from compression import STATED_THREADS
 from compression.errors import SpecError
 
 PACKAGES = ("trimboard", "torch", "torchvision", "ultralytics", "torch-pruning", "numpy")
@@ -79,9 +80,9 @@ def torch_device(device: str) -> torch.device:
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Let torch use every core, of which Ultralytics leaves one for loading images; not where the user limits it."""
+    """Let torch use every core, where Ultralytics lets it use one; not where OMP_NUM_THREADS was set to limit it."""
     before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
+    if not STATED_THREADS:
         torch.set_num_threads(max(before, os.cpu_count() or 1))
     try:
         yield

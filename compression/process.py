@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from compression import STATED_THREADS
+
 Process = subprocess.Popen[bytes]
 
 _ROOT = Path(__file__).parents[1]
@@ -32,11 +34,15 @@ def python_process(
     """
     # The package must be found from whatever folder the server was started in.
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    if not STATED_THREADS:
+        # Ultralytics may have set it here, and the new process would take that for the user's wish.
+        environment.pop("OMP_NUM_THREADS", None)
     return subprocess.Popen(
         [sys.executable, *arguments],
         stdin=input,
         stdout=output,
         stderr=errors,
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=environment,
     )

@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from ultralytics.nn.tasks import DetectionModel
 
 from compression.graph.channels import MAP_DIMS, Indices, is_depthwise
@@ -212,14 +211,18 @@ def _inputs_at(conv: Fitted, inputs: Tensor, cells: Tensor, width: int) -> Tenso
     if isinstance(conv, nn.Linear):
         return inputs[..., None]
     pad_y, pad_x = (int(pad) for pad in conv.padding)
-    padded = functional.pad(inputs, (pad_x, pad_x, pad_y, pad_y)).permute(0, 2, 3, 1)
+    pixels = inputs.permute(0, 2, 3, 1)
+    height, breadth = pixels.shape[1:3]
     image = torch.arange(len(cells), device=cells.device)[:, None]
-    top, left = cells // width * conv.stride[0], cells % width * conv.stride[1]
-    taps = [
-        padded[image, top + row * conv.dilation[0], left + column * conv.dilation[1]].flatten(0, 1)
-        for row in range(conv.kernel_size[0])
-        for column in range(conv.kernel_size[1])
-    ]
+    top, left = cells // width * conv.stride[0] - pad_y, cells % width * conv.stride[1] - pad_x
+    taps = []
+    for row in range(conv.kernel_size[0]):
+        for column in range(conv.kernel_size[1]):
+            y, x = top + row * conv.dilation[0], left + column * conv.dilation[1]
+            # Zeros lie around the map; to pad a copy of all of it takes longer than all that is read here.
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < breadth)
+            read = pixels[image, y.clamp(0, height - 1), x.clamp(0, breadth - 1)]
+            taps.append((read * inside[..., None]).flatten(0, 1))
     return torch.stack(taps, dim=2)
 
 
