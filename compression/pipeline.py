@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -56,6 +55,7 @@ from compression.spec import (
     RunSpec,
     Target,
 )
+from compression.stages import Stages
 from compression.telling import Tell, silent
 from compression.training.failures import plain_errors
 from compression.training.finetune import fine_tune
@@ -322,7 +322,7 @@ class _Run:
         self.dataset = question.dataset
         self.tell: Tell = StoreTeller(key=self.asked.key, further=tell)
         self.log_file = log_file
-        self.seconds: dict[str, float] = {}
+        self.stages = Stages(self.tell)
         self.warnings: tuple[str, ...] = ()
         commit()
 
@@ -374,13 +374,6 @@ class _Run:
             raise
         queue.end(key, "done")
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        self.tell(Progress(stage=name))
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-
     def _training_spec(self) -> RunSpec:
         """What training the original is cached under: it does not depend on the cut that is wanted."""
         # There is nobody yet who could teach it.
@@ -427,10 +420,11 @@ class _Run:
                 module.names = dict(self.dataset.names)
                 start, draft = folder / "start.pt", folder / DRAFT
                 write_checkpoint(module, start, {})
-                with self._stage(TRAINING):
+                with self.stages(TRAINING):
                     training = fine_tune(
                         start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=TRAINING
                     )
+                self.stages.at_least(TRAINING, sum(row.seconds for row in training.curve))
                 trained, _ = read_checkpoint(training.best)
                 write_checkpoint(trained, draft, {})
                 metrics = evaluate_for(spec, draft, self.dataset)
@@ -460,7 +454,7 @@ class _Run:
                 write_checkpoint(detector.module, draft, {})
             else:
                 shutil.copy(detector.file, draft)
-            with self._stage("measuring the original"):
+            with self.stages("measuring the original"):
                 metrics = evaluate_for(spec, draft, self.dataset)
             return self._save(spec, detector, draft, f"{detector.label}.pt", original=metrics, metrics=metrics)
 
@@ -477,7 +471,7 @@ class _Run:
             spec=spec,
             folder=folder,
             tell=self.tell,
-            stage=self._stage,
+            stages=self.stages,
         ).run()
         # An earlier result of the same question keeps its file until this one is stored.
         draft = folder / DRAFT
@@ -486,7 +480,7 @@ class _Run:
         metrics = None if made.curve else made.recovered or made.pruned
         # Without training, what was measured on the way is of the same weights.
         if metrics is None:
-            with self._stage("measuring"):
+            with self.stages("measuring"):
                 metrics = evaluate_for(spec, draft, self.dataset)
         name = f"{detector.label}-{_suffix(spec)}.pt"
         record = self._save(spec, detector, draft, name, original=original.metrics, metrics=metrics, made=made)
@@ -530,7 +524,7 @@ class _Run:
             layers=layers,
             curve=made.curve if made else curve,
             environment=describe_environment(spec.device),
-            seconds=dict(self.seconds),
+            seconds=dict(self.stages.seconds),
             warnings=(*self.warnings, *(made.warnings if made else warnings), *self._name_warnings(detector)),
             time=made.time if made else None,
             created=datetime.now(UTC).isoformat(timespec="seconds"),

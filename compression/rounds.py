@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,13 @@ from compression.models.detector import read_checkpoint
 from compression.pruning.cut import Cutter
 from compression.pruning.planner import Planner
 from compression.spec import RunSpec, Target
+from compression.stages import Stages
 from compression.telling import Tell
 from compression.training.finetune import fine_tune
 from compression.training.shared_run import DRAFT, TRAINING_FOLDER
 
 FINE_TUNING = "fine-tuning"
 NOT_BETTER = "The best epoch of fine-tuning was worse than the model before it, which was kept."
-
-Stage = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +76,7 @@ class Rounds:
         spec: what was asked.
         folder: of the run; what an interrupted one had done there is taken over.
         tell: receives the progress.
-        stage: times a stage of the run by its name.
+        stages: of the run.
     """
 
     original: DetectionModel
@@ -88,7 +85,7 @@ class Rounds:
     spec: RunSpec
     folder: Path
     tell: Tell
-    stage: Stage
+    stages: Stages
 
     def run(self) -> Compressed:
         """All rounds.
@@ -112,7 +109,8 @@ class Rounds:
         """Cut one step further; what was measured on the way is noted in the checkpoint, and found there again."""
         file = self.folder / f"cut-{number}.pt"
         if not file.is_file():
-            with self.stage("pruning"):
+            stages = Stages(self.tell)
+            with stages("pruning"):
                 cutter = self._cutter(module)
                 cut = cutter.cut(self._target(number, cutter))
             time = asdict(cut.plan.time) if cut.plan.time else None
@@ -123,13 +121,16 @@ class Rounds:
                 "time": time,
             }
             if self.spec.steps == 1:
-                noted["pruned"] = self._measured("measuring before recovery", cut.module)
-            with self.stage("recovering accuracy"):
+                noted["pruned"] = self._measured(stages, "measuring before recovery", cut.module)
+            with stages("recovering accuracy"):
                 recovered = cutter.recover(cut)
             if self.spec.steps == 1 and recovered is not cut.module:
-                noted["recovered"] = self._measured("measuring before training", recovered)
+                noted["recovered"] = self._measured(stages, "measuring before training", recovered)
+            noted["seconds"] = stages.seconds
             write_checkpoint(recovered, file, noted)
         _, noted = read_checkpoint(file)
+        # A run of before these were noted, which goes on, has none.
+        self.stages.add(noted.get("seconds", {}))
         return Compressed(
             checkpoint=file,
             pruned=_metrics(noted["pruned"]),
@@ -172,11 +173,11 @@ class Rounds:
             params_kept=part(self.spec.target.params_kept, before.params, now.params),
         )
 
-    def _measured(self, stage: str, module: DetectionModel) -> dict[str, Any]:
+    def _measured(self, stages: Stages, stage: str, module: DetectionModel) -> dict[str, Any]:
         draft = self.folder / DRAFT
         write_checkpoint(module, draft, {})
         try:
-            with self.stage(stage):
+            with stages(stage):
                 return asdict(evaluate_for(self.spec, draft, self.dataset))
         finally:
             draft.unlink()
@@ -188,7 +189,7 @@ class Rounds:
         if not epochs:
             return cut
         name = FINE_TUNING if steps == 1 else f"{FINE_TUNING}, step {number} of {steps}"
-        with self.stage(name):
+        with self.stages(name):
             training = fine_tune(
                 cut.checkpoint,
                 self.dataset,
@@ -198,6 +199,7 @@ class Rounds:
                 tell=NumberedThrough(tell=self.tell, n_before=n_before),
                 stage=name,
             )
+        self.stages.at_least(name, sum(row.seconds for row in training.curve))
         trained = replace(cut, curve=training.curve, warnings=(*cut.warnings, *training.warnings))
         start = cut.recovered or cut.pruned
         if start and training.best_row.map50_95 < (start.map50_95 or 0.0):

@@ -369,6 +369,9 @@ class TestResume:
         outcome = compress(str(trained_model), str(tiny_shapes), level=5, epochs=4, imgsz=64, batch=4, device="cpu")
         assert [row.epoch for row in outcome.record.curve] == [1, 2, 3, 4]
         assert all(row.seconds > 0 for row in outcome.record.curve)
+        # What the killed process did counts: its cut, and its epochs.
+        assert {"pruning", "recovering accuracy"} <= set(outcome.record.seconds)
+        assert outcome.record.seconds["fine-tuning"] >= sum(row.seconds for row in outcome.record.curve) - 0.01
         assert outcome.checkpoint is not None
         module, _ = read_checkpoint(outcome.checkpoint)
         assert sum(parameter.numel() for parameter in module.parameters()) == outcome.record.costs.params

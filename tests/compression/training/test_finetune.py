@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ from compression.pipeline import StoreTeller
 from compression.pruning.planner import Planner
 from compression.pruning.surgery import apply_plan
 from compression.rounds import NOT_BETTER, Compressed, Rounds
+from compression.stages import Stages
 from compression.telling import silent
 from compression.training.finetune import (
     DISTILLATION_WEIGHT,
@@ -74,7 +74,7 @@ def test_the_kept_epoch_is_compared_and_not_the_highest(
         spec=spec(epochs=3),
         folder=tmp_path,
         tell=silent,
-        stage=lambda _: nullcontext(),
+        stages=Stages(silent),
     )
     start = Metrics(map50=0.5, map50_95=before, precision=None, recall=None)
     cut = Compressed(checkpoint=tmp_path / "cut-1.pt", pruned=start, recovered=None, curve=(), warnings=())
