@@ -158,8 +158,9 @@ def compress(
         seed=seed,
         device=device,
         head=head,
+        again=again,
     )
-    return run(open_request(request, tell=tell), again=again, log_file=log_file, tell=tell)
+    return run(open_request(request, tell=tell), log_file=log_file, tell=tell)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,13 +276,13 @@ def _spec(request: RunRequest, dataset: Dataset, detector: Detector, kept: tuple
     )
 
 
-def run(question: Question, *, again: bool = False, log_file: str = "", tell: Tell = silent) -> Outcome:
+def run(question: Question, *, log_file: str = "", tell: Tell = silent) -> Outcome:
     """Answer an open question, see `compress`.
 
     Raises:
         TrimboardError: something asked for cannot be used.
     """
-    return _Run(question, tell, log_file).outcome(question.detector, again=again)
+    return _Run(question, tell, log_file).outcome(question.detector)
 
 
 def find_result(question: Question) -> RunRecord | None:
@@ -326,16 +327,17 @@ class _Run:
         self.warnings: tuple[str, ...] = ()
         commit()
 
-    def outcome(self, detector: Detector, *, again: bool) -> Outcome:
+    def outcome(self, detector: Detector) -> Outcome:
         """The stored result where there is one and nobody asks for another, else a new one."""
-        cached = None if again else self.find(detector)
+        cached = None if self.request.again else self.find(detector)
+        original_again = self.request.again and self.asked.level == ORIGINAL
         if cached:
             return Outcome(record=cached, cached=True, checkpoint=own_store().artifact_path(cached))
         with self._registered(), plain_errors(self.dataset, run_folder(self.asked.key)):
             detector = self._settled(detector)
             if needs_training(detector, self.dataset.nc, self.dataset.kpt_shape, self.dataset.names):
-                detector = self._train_original(detector, again=again and self.asked.level == ORIGINAL)
-            record = self._measure_original(detector, again=again and self.asked.level == ORIGINAL)
+                detector = self._train_original(detector, again=original_again)
+            record = self._measure_original(detector, again=original_again)
             if self.asked.level != ORIGINAL:
                 record = self._compress(detector, record)
         return Outcome(record=record, cached=False, checkpoint=own_store().artifact_path(record))

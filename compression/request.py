@@ -47,6 +47,7 @@ class RunRequest:
         device: Ultralytics' device string; "" lets Ultralytics choose.
         head: predictions to measure; None for the end-to-end ones where the model has them.
         resources: what a cluster sets aside for it, as "gpu=2,cpu=8"; "" lets the cluster choose.
+        again: run even where a result is stored, and put the new one in its place.
     """
 
     model: str
@@ -66,6 +67,7 @@ class RunRequest:
     device: str = ""
     head: HeadName | None = None
     resources: str = ""
+    again: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", settled(self.layers))
@@ -149,7 +151,8 @@ class RunRequest:
             "resources": self.resources or None,
         }
         # In one piece, since a name may begin like an option.
-        return (self.model, *(f"--{name}={value}" for name, value in asked.items() if value is not None))
+        told = [f"--{name}={value}" for name, value in asked.items() if value is not None]
+        return (self.model, *told, *(["--again"] if self.again else []))
 
     def command(self) -> str:
         """The same as a user types it, without what is so by default."""

@@ -194,6 +194,7 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
         layers=_layers(options),
         method=_method(options),
         seed=options.seed,
+        again=options.again,
     )
     if options.queue:
         queue_requests([request], options.executor, as_json=options.json, results=results)
@@ -201,7 +202,7 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     from cache.comparison import published_table
     from compression.pipeline import open_request, run
 
-    outcome = run(open_request(request, tell=write_progress), again=options.again, tell=write_progress)
+    outcome = run(open_request(request, tell=write_progress), tell=write_progress)
     record = outcome.record
     for warning in record.warnings:
         sys.stderr.write(f"{warning}\n")
@@ -249,6 +250,7 @@ def _request(
     layers: tuple[Wish, ...],
     method: CutMethod | None,
     seed: int,
+    again: bool = False,
 ) -> RunRequest:
     return RunRequest(
         model=options.model,
@@ -268,6 +270,7 @@ def _request(
         device=options.device,
         head=options.head,
         resources=options.resources,
+        again=again,
     )
 
 

@@ -1,4 +1,7 @@
-"""Requests into the queue, each once: what is measured, queued or at work already is not queued again."""
+"""Requests into the queue, each once: what is measured, queued or at work already is not queued a second time.
+
+A request that asks to be measured again is queued although a result is stored.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def _open_all(requests: Sequence[RunRequest]) -> list[Question]:
 
 def _submit(question: Question, cluster: RayCluster | None) -> Submitted:
     key, request = question.spec.key, question.request
-    record = find_result(question)
+    record = None if request.again else find_result(question)
     if record is not None:
         return Submitted(request=request, key=key, state="measured", record=record)
     added = _send(question, cluster) if cluster else _queue_here(question)

@@ -49,6 +49,10 @@ def test_a_size_is_told_unless_it_is_the_models_own() -> None:
     assert not any("imgsz" in argument for argument in replace(REQUEST, imgsz=None).arguments())
 
 
+def test_what_is_to_be_measured_again_says_so() -> None:
+    assert replace(REQUEST, again=True).command().endswith(" --again")
+
+
 def test_a_custom_target_names_what_it_keeps() -> None:
     request = replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=None))
     assert request.arguments()[1:4] == ("--data=shapes", "--keep-gflops=0.4", "--epochs=1")
@@ -60,6 +64,7 @@ def test_a_custom_target_names_what_it_keeps() -> None:
         REQUEST,
         replace(REQUEST, imgsz=None),
         replace(REQUEST, level=None, target=Target(gflops_kept=0.4, params_kept=0.5), classes="0"),
+        replace(REQUEST, again=True),
     ],
 )
 def test_a_stored_request_is_the_same(request_: RunRequest) -> None:
