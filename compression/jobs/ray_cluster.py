@@ -23,6 +23,7 @@ import psutil
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cache.engine import parse_address
 from cache.queue import RunQueue
 from cache.record import RunStatus
 from compression.errors import SpecError, TrimboardError
@@ -269,8 +270,11 @@ class RayCluster:
         given = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
         if not self._is_elsewhere:
             given[HOME] = str(home())
+        # A job's processes stand in folders of their own.
         for place in {HOME, ARTIFACTS} & given.keys():
-            given[place] = _absolute(given[place])
+            given[place] = _place_here(given[place])
+        if DATABASE in given:
+            given[DATABASE] = _database_here(given[DATABASE])
         # The log is read as text, and each of its lines counts.
         return {**given, "RAY_COLOR_PREFIX": "0", "RAY_DEDUP_LOGS": "0"}
 
@@ -321,10 +325,23 @@ def _is_postgresql_elsewhere(address: str) -> bool:
     return url.drivername.startswith("postgres") and url.host not in (None, "", "localhost", "127.0.0.1", "::1")
 
 
-def _absolute(place: str) -> str:
+def _absolute(name: str) -> str:
     """The full path of what lies on this machine; a name or URL stays as it is."""
-    path = Path(place).expanduser()
-    return str(path.resolve()) if path.exists() else place
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def _place_here(place: str) -> str:
+    """The full path of a folder on this machine, which may be made later; a URL stays as it is."""
+    return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def _database_here(address: str) -> str:
+    """The address of a database with the full path of its file; that of a server stays as it is."""
+    url = parse_address(address)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return address
+    return url.set(database=str(Path(url.database).resolve())).render_as_string(hide_password=False)
 
 
 def _last_line(message: str | None) -> str:

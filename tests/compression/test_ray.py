@@ -133,6 +133,20 @@ def test_other_machines_need_a_place_for_checkpoints(monkeypatch: pytest.MonkeyP
     cluster.check(request_for())
 
 
+def test_places_go_to_the_nodes_with_their_full_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A job's processes stand in a folder of their own, and none of these places was made yet.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIMBOARD_DB", "sqlite:///results.db")
+    monkeypatch.setenv("TRIMBOARD_ARTIFACTS", "files")
+    given = cluster_of(TWO_CPUS)._variables()
+    assert given["TRIMBOARD_DB"] == f"sqlite:///{tmp_path / 'results.db'}"
+    assert given["TRIMBOARD_ARTIFACTS"] == str(tmp_path / "files")
+    monkeypatch.setenv("TRIMBOARD_DB", POSTGRESQL)
+    monkeypatch.setenv("TRIMBOARD_ARTIFACTS", "s3://bucket/trimboard")
+    given = cluster_of(TWO_CPUS)._variables()
+    assert (given["TRIMBOARD_DB"], given["TRIMBOARD_ARTIFACTS"]) == (POSTGRESQL, "s3://bucket/trimboard")
+
+
 def test_a_model_of_this_machine_is_shared_by_its_content(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
