@@ -235,6 +235,11 @@ def _add_place(place: Path) -> Brought:
     dataset = open_dataset(str(place), natural_task(str(place)))
     path = str(dataset.yaml_file)
     sha256 = hashlib.sha256(path.encode()).hexdigest()
+    if any(known.name == data_label(path) for known in known_datasets()):
+        raise DatasetError(
+            f"{data_label(path)!r} is the name of a data set that comes with Trimboard or Ultralytics, and names tell "
+            f"results apart; rename the folder or the file of {path}."
+        )
     one = Brought(
         kind="data",
         name=data_label(path),

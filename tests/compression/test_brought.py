@@ -154,6 +154,14 @@ def test_images_without_labels_are_told(own_home: Path, tmp_path: Path) -> None:
     assert left(own_home) == []
 
 
+def test_a_data_set_in_its_place_may_not_pass_for_a_known_one(tiny_shapes: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    shutil.copytree(tiny_shapes.parent, folder)
+    with pytest.raises(DatasetError, match=r"'shapes' is the name of a data set that comes with .*; rename the folder"):
+        add(str(folder))
+    assert brought("data") == []
+
+
 def test_a_data_set_may_stay_where_it_is(own_home: Path, tiny_shapes: Path, tmp_path: Path) -> None:
     one = add(str(tiny_shapes.parent))
     assert (one.name, one.path, one.kept, one.n_train) == ("tiny-shapes", str(tiny_shapes), False, 12)
