@@ -59,8 +59,8 @@ def main() -> None:
     frame.begin("Detections")
     st.title("What does it still see?")
     st.markdown(
-        "One image, seen by two models: what the second one lost, what it newly finds, and which boxes moved. Below, "
-        "the images, classes and object sizes of the data set that lose most."
+        "One image, seen by two models: what the second one lost, and what it newly finds. Below, the images of the "
+        "data set that lose most, and where: by class, and by size of the objects where there are objects."
     )
     store = open_store()
     chosen = choose_series(store)

@@ -98,7 +98,7 @@ def _offer_to_measure(
     except DatasetError as error:
         data, problem = "DATA.yaml", str(error)
     keys = [record.key[:SHORT_KEY] for record in (*series.levels.values(), *series.custom)]
-    command = partial(local.levers_arguments, series.any_record.key[:SHORT_KEY], data)
+    command = partial(local.levers_arguments, data=data)
     if not may_act():
         return command
     show_jobs(lambda: local.levers_of(keys), lambda: _n_measured(store, series, on_data))
@@ -145,7 +145,7 @@ def _draw_form(store: Store, series: Series, command: Callable[..., tuple[str, .
         st.caption(f"Not offered, because its checkpoint is not on this machine: {elsewhere}.")
     is_whole = bool(levels and backends and precisions and sizes)
     arguments = command(
-        levels=levels, backends=backends, precisions=precisions, sizes=sizes, siblings=siblings, threads=threads
+        [key], levels=levels, backends=backends, precisions=precisions, sizes=sizes, siblings=siblings, threads=threads
     )
     if is_whole:
         st.code(_typed(arguments), language="shell", wrap_lines=True)
@@ -193,7 +193,7 @@ def _draw_measured(
     points = device_points(combinations, cost, metric)
     if points:
         _draw_points(points, cost, metric, device, series)
-    _draw_missing(combinations, device, command)
+    _draw_missing(combinations, device, series, command)
 
 
 def _choose_device(devices: Sequence[Device]) -> Device | None:
@@ -256,7 +256,9 @@ def _draw_points(
     )
 
 
-def _draw_missing(combinations: Sequence[Combination], device: Device, command: Callable[..., tuple[str, ...]]) -> None:
+def _draw_missing(
+    combinations: Sequence[Combination], device: Device, series: Series, command: Callable[..., tuple[str, ...]]
+) -> None:
     half = [one for one in combinations if one.accuracy is None or one.cost("ratio") is None]
     if not half:
         return
@@ -264,15 +266,26 @@ def _draw_missing(combinations: Sequence[Combination], device: Device, command: 
     st.markdown("\n".join(f"- {sentence}" for sentence in missing_of(half)))
     if not may_act():
         return
-    arguments = command(
-        levels=sorted({one.form.level for one in half if one.form.level is not None}) or [ORIGINAL],
-        backends=[device.backend],
-        precisions=list(dict.fromkeys(one.precision for one in half)),
-        sizes=list(dict.fromkeys(one.imgsz for one in half)),
-        siblings=any(one.form.is_sibling for one in half),
-        threads=device.threads or 1,
-    )
-    st.code(_typed(arguments), language="shell", wrap_lines=True)
+    by_level = [one for one in half if one.form.level is not None or one.form.is_sibling]
+    of_own_target = [one for one in half if one not in by_level]
+    # The key of a result with a target of its own stands for that alone, any other for a level beside it.
+    for group, keys in ((by_level, [series.any_record.key]), (of_own_target, [one.form.key for one in of_own_target])):
+        if not group:
+            continue
+        arguments = command(
+            list(dict.fromkeys(key[:SHORT_KEY] for key in keys)),
+            levels=[] if group is of_own_target else _levels_of(group),
+            backends=[device.backend],
+            precisions=list(dict.fromkeys(one.precision for one in group)),
+            sizes=list(dict.fromkeys(one.imgsz for one in group)),
+            siblings=any(one.form.is_sibling for one in group),
+            threads=device.threads or 1,
+        )
+        st.code(_typed(arguments), language="shell", wrap_lines=True)
+
+
+def _levels_of(combinations: Sequence[Combination]) -> list[int]:
+    return sorted({one.form.level for one in combinations if one.form.level is not None}) or [ORIGINAL]
 
 
 def _draw_lost_speed(store: Store, series: Series) -> None:

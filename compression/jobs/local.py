@@ -77,9 +77,9 @@ def run_arguments(request: RunRequest) -> tuple[str, ...]:
 
 
 def _forget_ended(request: RunRequest) -> None:
-    """A new attempt takes the place of earlier ones at the same level on the same classes."""
+    """What is queued stands in the store; and a new attempt takes the place of those at the same level and classes."""
     for job in jobs():
-        if job.request is not None and _aim_of(job.request) == _aim_of(request):
+        if job.request is not None and (job.exit_code() == 0 or _aim_of(job.request) == _aim_of(request)):
             forget(job)
 
 
@@ -205,7 +205,7 @@ def start_levers(arguments: tuple[str, ...]) -> Job:
 
 
 def levers_arguments(
-    result: str,
+    results: Sequence[str],
     data: str,
     *,
     levels: Sequence[int],
@@ -218,9 +218,9 @@ def levers_arguments(
     """The command line that measures combinations.
 
     Args:
-        result: the key of a result whose levels are meant, or its beginning.
+        results: the keys of results, or their beginnings.
         data: known name or the path of a data.yaml.
-        levels: 0 to 5.
+        levels: 0 to 5, those beside the results; none where the results themselves are meant.
         backends: what runs the models.
         precisions: of the files.
         sizes: of the images: parts of the training size, or pixels.
@@ -233,9 +233,10 @@ def levers_arguments(
         "precision": precisions,
         "imgsz": (f"{size:g}" for size in sizes),
     }
-    asked = (word for name, values in lists.items() for word in (f"--{name}", ",".join(values)))
+    texts = {name: ",".join(values) for name, values in lists.items()}
+    asked = (word for name, text in texts.items() if text for word in (f"--{name}", text))
     also = ("--siblings",) if siblings else ()
-    return ("levers", result, "--data", data, *asked, "--threads", str(threads), *also)
+    return ("levers", *results, "--data", data, *asked, "--threads", str(threads), *also)
 
 
 def levers_of(results: Collection[str]) -> list[Job]:
@@ -291,8 +292,8 @@ def forget(job: Job) -> None:
     with _lock:
         if _jobs.get(job.arguments) is job and job.exit_code() is not None:
             del _jobs[job.arguments]
-            if job.kind != "run":
-                # Nothing else points to it, while a run's log is part of what the store knows.
+            # Nothing else points to it. Why a run could not be queued stays readable.
+            if job.kind != "run" or job.exit_code() == 0:
                 job.log_file.unlink(missing_ok=True)
 
 

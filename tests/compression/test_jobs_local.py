@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -13,6 +14,7 @@ from cache.record import EpochRow, Progress
 from cache.store import own_store
 from compression.cli.main import main
 from compression.jobs import local
+from compression.process import Process, python_process
 from compression.request import RunRequest
 from tests import factories
 
@@ -70,6 +72,20 @@ def test_a_new_attempt_takes_the_place_of_a_failed_one() -> None:
     local.forget(second)
 
 
+def test_what_was_queued_leaves_no_log_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def queue_at_once(*_: str, output: BinaryIO, errors: BinaryIO) -> Process:
+        return python_process("-c", "", output=output, errors=errors)
+
+    monkeypatch.setattr(local, "python_process", queue_at_once)
+    first = local.start_run(_request(level=1))
+    assert _wait(first) == 0
+    second = local.start_run(_request(level=2))
+    assert local.jobs() == [second]
+    assert not first.log_file.exists()
+    assert _wait(second) == 0
+    local.forget(second)
+
+
 def test_a_plan_leaves_no_log_when_it_is_forgotten() -> None:
     job = local.start_plan("nowhere.pt", "shapes", imgsz=64)
     assert local.find_job(local.plan_arguments("nowhere.pt", "shapes", imgsz=64)) is job
@@ -122,7 +138,7 @@ def test_the_tail_of_a_log_keeps_the_last_state_of_progress_bars(tmp_path: Path)
 
 def test_combinations_are_measured_by_the_command_that_a_user_would_type() -> None:
     arguments = local.levers_arguments(
-        "0123456789ab",
+        ["0123456789ab"],
         "shapes",
         levels=[0, 3],
         backends=["onnx"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from streamlit.testing.v1.element_tree import Caption, Code, Markdown
 
 from cache.store import Store
 from compression.jobs import local
+from compression.spec import Target
 from pages.parts import results
 from tests import factories
 from tests.factories import accuracy, latency
 from tests.pages.jobs.test_job_views import job_of
 
 ROOT = Path(__file__).parents[2]
-LEVEL_3 = "03" * 32
+LEVEL_3, CUSTOM = "03" * 32, "40" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,21 @@ def test_what_was_measured_is_drawn_and_told() -> None:
     # By file size, both are as large, and the more accurate one beats the other.
     opened = page(cost="File size")
     assert "1 of 2 measured combinations stands on the front" in texts(opened)
+
+
+def test_what_is_missing_of_a_cut_of_its_own_is_measured_by_its_own_key() -> None:
+    save_results()
+    store = Store()
+    half = factories.spec(None, target=Target(gflops_kept=0.4, params_kept=None))
+    custom = replace(factories.record(5), level=None, spec=half, key=half.key)
+    store.save(factories.with_checkpoint(custom, b"half", CUSTOM))
+    store.save_accuracy(accuracy(0.7))
+    store.save_latency(latency(10.0))
+    store.save_accuracy(accuracy(0.6, weights_sha256=CUSTOM, level=None))
+    shown = texts(page())
+    assert "cut to 40% of the GFLOPs · FP32 · 320: time not measured" in shown
+    command = f"trimboard levers {half.key[:12]} --data shapes --backend onnx --precision fp32 --imgsz 320 --threads 1"
+    assert command in shown
 
 
 def test_a_device_is_chosen_by_the_address() -> None:

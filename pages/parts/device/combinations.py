@@ -33,12 +33,14 @@ class Form:
         level: 0 to 5; None for a target of its own, and for siblings.
         is_sibling: an unpruned model of the family.
         order: where it stands in lists.
+        key: of the result; "" where it is the model that was given.
     """
 
     name: str
     level: int | None
     is_sibling: bool
     order: int
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,19 +113,23 @@ def forms_of(series: Series, on_same_data: Sequence[RunRecord]) -> dict[str, For
         on_same_data: all results on its data set.
     """
     record = series.any_record
-    named: list[tuple[str, int | None, str | None, bool]] = [("level 0", ORIGINAL, weights_of(record), False)]
-    named += [(f"level {level}", level, one.checkpoint_sha256, False) for level, one in sorted(series.levels.items())]
+    named: list[tuple[str, int | None, str | None, bool, str]] = [("level 0", ORIGINAL, weights_of(record), False, "")]
     named += [
-        (f"cut to {cut_in_words(one.spec)}", None, one.checkpoint_sha256, False) for one in series.custom if one.spec
+        (f"level {level}", level, one.checkpoint_sha256, False, one.key) for level, one in sorted(series.levels.items())
+    ]
+    named += [
+        (f"cut to {cut_in_words(one.spec)}", None, one.checkpoint_sha256, False, one.key)
+        for one in series.custom
+        if one.spec
     ]
     for architecture, one in originals_like(record, rivals_among(on_same_data)).items():
         if architecture != record.architecture:
             # Given as it was, or trained first: the checkpoint that it left has the same weights either way.
-            named += [(one.model, None, sha256, True) for sha256 in (one.checkpoint_sha256, weights_of(one))]
+            named += [(one.model, None, sha256, True, one.key) for sha256 in (one.checkpoint_sha256, weights_of(one))]
     forms: dict[str, Form] = {}
-    for order, (name, level, sha256, is_sibling) in enumerate(named):
+    for order, (name, level, sha256, is_sibling, key) in enumerate(named):
         if sha256 and sha256 not in forms:
-            forms[sha256] = Form(name=name, level=level, is_sibling=is_sibling, order=order)
+            forms[sha256] = Form(name=name, level=level, is_sibling=is_sibling, order=order, key=key)
     return forms
 
 
