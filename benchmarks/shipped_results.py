@@ -1,10 +1,10 @@
 """Measure level 0 to 5 of one model on one data set, and write the records that the repository ships.
 
     python benchmarks/shipped_results.py cache/shipped/shapes/yolo26n.pt --data shapes --imgsz 320 --epochs 10 \\
-        --device cpu --out cache/shipped/shapes --checkpoints 0 5
+        --device cpu --out cache/shipped/shapes-defaults --levels 1 2 3 4 5 --checkpoints 5
 
-Each level is an ordinary run, by the method and the recipe of before the present defaults: these results are what those
-are compared with. It is measured anew, since what is shipped would answer at once; an interrupted level goes on.
+Each level is an ordinary run by the present defaults; with `--before` by the method and the recipe of before them, with
+which they are compared. It is measured anew, since what is shipped would answer at once; an interrupted level goes on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cache.record import RunRecord
 from compression.jobs.local import write_progress
 from compression.levels import LEVELS, ORIGINAL
 from compression.pipeline import Outcome, compress
 from compression.spec import WITHOUT_IMAGES
+
+BEFORE: dict[str, Any] = {"method": WITHOUT_IMAGES, "recipe": "standard"}
 
 
 def main() -> None:
@@ -30,6 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--device", default="")
     parser.add_argument("--levels", type=int, nargs="*", default=[ORIGINAL, *LEVELS])
+    parser.add_argument("--before", action="store_true", help="by magnitude alone, fine-tuned by Ultralytics' defaults")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     parser.add_argument("--checkpoints", type=int, nargs="*", default=[], help="levels whose checkpoint is shipped")
     arguments = parser.parse_args()
@@ -43,10 +47,9 @@ def main() -> None:
             epochs=arguments.epochs,
             imgsz=arguments.imgsz,
             device=arguments.device,
-            method=WITHOUT_IMAGES,
-            recipe="standard",
             again=True,
             tell=write_progress,
+            **(BEFORE if arguments.before else {}),
         )
         record = _without_places(outcome, arguments.out if level in arguments.checkpoints else None)
         file = arguments.out / f"{record.model}-level{level}.json"
