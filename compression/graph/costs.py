@@ -108,6 +108,7 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
     for_loss = training_only(trace.twin)
     undeployed = (*_undeployed_prefixes(modules), *for_loss)
     traced = _traced(trace)
+    own = {name for name, _ in trace.twin.named_parameters()}
     for name, module in modules.items():
         if not isinstance(module, Weighted) or any(name == block.name for block in trace.unknown):
             continue
@@ -118,6 +119,8 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
         norm = norm_of(modules, name)
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
         cells = _decoded_cells(modules, name, sizes) if decodes else sizes.get(name, 1)
+        # Weights that another layer has too count there; with a BatchNorm of its own folded in, each has its own.
+        counted_before = 0 if f"{name}.weight" in own else module.weight.numel()
         yield Layer(
             name=name,
             shown_as=shown,
@@ -133,6 +136,7 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
             deployed=not f"{name}.".startswith(undeployed),
             trained=not decodes and not f"{name}.".startswith(for_loss),
             locked=reasons.get(name),
+            fixed=Fixed(params=-counted_before, params_deployed=0 if norm is not None else -counted_before),
         )
 
 

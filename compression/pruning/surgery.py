@@ -20,6 +20,8 @@ from compression.pruning.planner import PruningPlan
 # How far sums of another order may differ, as a part of the largest output.
 CHECK_TOLERANCE = 1e-3
 
+NOT_FOLLOWED = "layers of it hang together unseen; keep the channels of the block that fails by --lock"
+
 
 def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
     """Remove the channels that a plan does not keep.
@@ -33,7 +35,8 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
         A narrower copy. Its weights are those of the original at the places that stay.
 
     Raises:
-        ModelError: the model holds blocks of the user's, and what was told of them does not hold.
+        ModelError: the model holds blocks of the user's, and what was told of them does not hold; or the narrower copy
+            does not run.
     """
     return keep_channels(model, trace, plan.kept)
 
@@ -61,6 +64,8 @@ def keep_channels(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) 
                 ) from error
     if any(is_own(type(module)) and known_block(module) for module in model.modules()):
         _check_against(_silenced(model, removed), pruned)
+    else:
+        _outputs_of_noise(pruned, NOT_FOLLOWED)
     return pruned
 
 
@@ -107,21 +112,29 @@ def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
     Raises:
         ModelError: they differ, or the pruned model does not run.
     """
-    first = next(module for module in silenced.modules() if isinstance(module, nn.Conv2d))
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
     own = sorted({type(module).__name__ for module in silenced.modules() if is_own(type(module))})
     said = f"what compression.graph.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
-    theirs = raw_outputs(silenced, image)
-    try:
-        ours = raw_outputs(pruned, image)
-    except Exception as error:  # whatever the shapes that do not fit run into
-        raise ModelError(f"The narrower model does not run ({' '.join(str(error).split())}): {said}.") from error
+    ours, theirs = _outputs_of_noise(pruned, said), _outputs_of_noise(silenced, said)
     if not all(
         torch.allclose(our, their, rtol=0, atol=CHECK_TOLERANCE * float(their.abs().max()))
         for our, their in zip(ours, theirs, strict=True)
     ):
         raise ModelError(f"The narrower model does not give what the original gives without those channels: {said}.")
+
+
+def _outputs_of_noise(model: DetectionModel, said: str) -> list[Tensor]:
+    """Raw outputs on one image of noise.
+
+    Raises:
+        ModelError: the model does not run; `said` tells why.
+    """
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
+    try:
+        return raw_outputs(model, image)
+    except Exception as error:  # whatever the shapes that do not fit run into
+        raise ModelError(f"The narrower model does not run ({' '.join(str(error).split())}): {said}.") from error
 
 
 @torch.no_grad()

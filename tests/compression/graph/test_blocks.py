@@ -180,3 +180,44 @@ def test_a_convolution_that_runs_twice_counts_twice_and_is_not_refitted() -> Non
     weights, before = recovered.state_dict(), pruned.state_dict()
     assert torch.equal(weights["model.2.cv2.conv.weight"], before["model.2.cv2.conv.weight"])
     assert not torch.equal(weights["model.2.cv1.conv.weight"], before["model.2.cv1.conv.weight"])
+
+
+def sharing(*, norm: bool) -> DetectionModel:
+    """Three convolutions one after the other, of which the last two have the same weights, as the towers of a head."""
+    rows = [[-1, 1, *(("Conv", [64, 3, 1]) if norm else ("nn.Conv2d", [64, 64, 3, 1, 1]))] for _ in range(3)]
+    model = build(*rows, [-1, 1, "Conv", [64, 3, 1]])
+    first, second = (model.model[at].conv if norm else model.model[at] for at in (3, 4))
+    second.weight = first.weight
+    return randomised(model)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_shared_weights_stay(norm: bool) -> None:
+    model = sharing(norm=norm)
+    pruned, silenced, planner = cut(model)
+    check(planner.costs.costs(planner.costs.widths), model, 64)
+    check(planner.plan(HALF).after, pruned, 64)
+    for our, their in zip(outputs(pruned), outputs(silenced), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-3, atol=1e-4)
+    last = ".conv" if norm else ""
+    reason = f"model.4{last} and model.3{last} share their weights"
+    rows = {row.name: (row.channels_after, row.locked) for row in planner.plan(HALF).layers}
+    assert rows["model.2"] == rows["model.3"] == rows["model.4"] == (64, reason)
+    assert rows["model.5"][1] is None
+    kept = kept_outputs(model, planner.trace, planner.plan(HALF))
+    recovered, _ = recover(model, pruned, kept, noise(2).images, seed=0, device=torch.device("cpu"))
+    assert torch.equal(recovered.state_dict()[f"model.3{last}.weight"], pruned.state_dict()[f"model.3{last}.weight"])
+
+
+def test_a_cut_that_does_not_run_is_said() -> None:
+    model = build()
+    planner = Planner(model, 64)
+    plan = planner.plan(HALF)
+    model.model[1].conv.register_forward_pre_hook(needs_all_channels)
+    with pytest.raises(ModelError, match=r"^The narrower model does not run \(64 wanted\): .* by --lock\.$"):
+        apply_plan(model, planner.trace, plan)
+
+
+def needs_all_channels(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    if inputs[0].shape[1] != 64:
+        raise RuntimeError("64 wanted")
