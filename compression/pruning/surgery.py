@@ -64,6 +64,7 @@ def keep_channels(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) 
                 ) from error
     if any(is_own(type(module)) and known_block(module) for module in model.modules()):
         _check_against(_silenced(model, removed), pruned)
+        _check_training(model, pruned)
     else:
         _outputs_of_noise(pruned, NOT_FOLLOWED)
     return pruned
@@ -112,8 +113,7 @@ def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
     Raises:
         ModelError: they differ, or the pruned model does not run.
     """
-    own = sorted({type(module).__name__ for module in silenced.modules() if is_own(type(module))})
-    said = f"what compression.graph.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
+    said = _does_not_hold(silenced)
     ours, theirs = _outputs_of_noise(pruned, said), _outputs_of_noise(silenced, said)
     if not all(
         torch.allclose(our, their, rtol=0, atol=CHECK_TOLERANCE * float(their.abs().max()))
@@ -122,19 +122,56 @@ def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
         raise ModelError(f"The narrower model does not give what the original gives without those channels: {said}.")
 
 
+def _check_training(model: DetectionModel, pruned: DetectionModel) -> None:
+    """Run a pass as a training does, where blocks may take other ways.
+
+    Raises:
+        ModelError: the pruned model fails where the original does not.
+    """
+    # Of one image alone a small map has no variance.
+    images = _noise(model, 2)
+    try:
+        _train_pass(pruned, images)
+    except Exception as error:
+        try:
+            _train_pass(model, images)
+        except Exception:  # so it fails without the cut too
+            return
+        raise ModelError(
+            f"The narrower model does not run in training ({_reason(error)}): {_does_not_hold(model)}."
+        ) from error
+
+
+@torch.no_grad()
+def _train_pass(model: DetectionModel, images: Tensor) -> None:
+    copy.deepcopy(model).train()(images)
+
+
+def _does_not_hold(model: nn.Module) -> str:
+    own = sorted({type(module).__name__ for module in model.modules() if is_own(type(module))})
+    return f"what compression.graph.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
+
+
+def _noise(model: nn.Module, n_images: int) -> Tensor:
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(n_images, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
+
+
 def _outputs_of_noise(model: DetectionModel, said: str) -> list[Tensor]:
     """Raw outputs on one image of noise.
 
     Raises:
         ModelError: the model does not run; `said` tells why.
     """
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
     try:
-        return raw_outputs(model, image)
+        return raw_outputs(model, _noise(model, 1))
     except Exception as error:  # whatever the shapes that do not fit run into
-        raise ModelError(f"The narrower model does not run ({' '.join(str(error).split())}): {said}.") from error
+        raise ModelError(f"The narrower model does not run ({_reason(error)}): {said}.") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @torch.no_grad()

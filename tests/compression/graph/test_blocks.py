@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,35 @@ def test_a_width_that_nobody_sets_is_noticed() -> None:
     register_block(Split)
     with pytest.raises(ModelError, match=r"The narrower model does not run .* of Split does not hold"):
         cut(with_block(Split()))
+
+
+class Helped(nn.Module):
+    """A second branch helps in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = Conv(64, 64), Conv(64, 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first: torch.Tensor = self.cv1(x)
+        return first + self.cv2(x) if self.training else first
+
+
+def both_branches(block: Any, x: torch.Tensor, channels: Any) -> torch.Tensor:
+    out: torch.Tensor = block.cv1(x) + block.cv2(x)
+    return out
+
+
+def test_what_runs_in_training_alone_is_noticed() -> None:
+    register_block(Helped)
+    model = with_block(Helped())
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ModelError, match=r"The narrower model does not run in training .* of Helped does not hold"):
+        cut(model)
+    register_block(Helped, stand_in=both_branches)
+    pruned, _, _ = cut(model)
+    assert pruned.train()(torch.rand(2, 3, 64, 64))
+    assert equal(list(before.values()), list(model.state_dict().values()))
 
 
 def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
