@@ -118,9 +118,13 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
         parent, shown = name.rpartition(".")[0], shown_as(name)
         norm = norm_of(modules, name)
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
-        cells = _decoded_cells(modules, name, sizes) if decodes else sizes.get(name, 1)
+        # What never runs has no map; a linear layer gives one number a channel.
+        own_cells = 1 if isinstance(module, nn.Linear) else sizes.get(name, 0)
+        cells = _decoded_cells(modules, name, sizes) if decodes else own_cells
         # Weights that another layer has too count there; with a BatchNorm of its own folded in, each has its own.
         counted_before = 0 if f"{name}.weight" in own else module.weight.numel()
+        beside = f"{parent}.{NORMALISED.get(name.rpartition('.')[2])}"
+        per_channel = len(own & {f"{name}.bias", f"{beside}.weight", f"{beside}.bias"})
         yield Layer(
             name=name,
             shown_as=shown,
@@ -130,7 +134,8 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
             depthwise=isinstance(module, nn.Conv2d) and is_depthwise(module),
             taps=module.weight[0, 0].numel(),
             cells=cells,
-            params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
+            params_per_channel=per_channel,
+            folded=norm is not None and per_channel == 0,
             attended=_attended(attention, cells),
             value_channels=attention.num_heads * attention.head_dim if isinstance(attention, Attention | AAttn) else 0,
             deployed=not f"{name}.".startswith(undeployed),
@@ -144,11 +149,11 @@ def norm_of(modules: Mapping[str, nn.Module], name: str) -> nn.BatchNorm2d | Non
     """The BatchNorm that normalises what a convolution gives; None where there is none.
 
     Args:
-        modules: of the model, by name.
+        modules: of the model, by name; a BatchNorm that several convolutions share stands there once.
         name: of the convolution.
     """
     parent, _, last = name.rpartition(".")
-    norm = modules.get(f"{parent}.{NORMALISED[last]}") if last in NORMALISED else None
+    norm = getattr(modules[parent], NORMALISED[last], None) if last in NORMALISED else None
     return norm if isinstance(norm, nn.BatchNorm2d) else None
 
 

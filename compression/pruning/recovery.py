@@ -152,10 +152,13 @@ def _after_each(model: nn.Module, act: Callable[[str, Tensor], None]) -> Iterato
 def _output_sizes(model: nn.Module, image: Tensor) -> dict[str, Size]:
     """Channels, height and width of the output of each convolution that runs once in a pass.
 
-    One that a block applies again and again, or whose weights are those of others too, has no single output to be
-    fitted to, and keeps its weights.
+    One that a block applies again and again, or whose weights or BatchNorm are those of others too, has no single
+    output to be fitted to, and keeps its weights.
     """
+    modules = dict(model.named_modules())
+    norms = {name: norm for name, _ in convolutions(model) if (norm := norm_of(modules, name)) is not None}
     alone = {found[0][0] for found in owners_of_weights(model).values() if len(found) == 1}
+    alone -= {name for name, norm in norms.items() if sum(other is norm for other in norms.values()) > 1}
     sizes: dict[str, list[Size]] = {}
 
     def note(name: str, output: Tensor) -> None:

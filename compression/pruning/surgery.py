@@ -97,9 +97,9 @@ def _silenced(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) 
 def _silence_(layer: nn.Module, side: Side, positions: list[int]) -> None:
     # Kernels are [out, in, H, W], those of a transposed convolution [in, out, H, W], a linear layer's [out, in].
     second = (side == "in") != isinstance(layer, nn.ConvTranspose2d)
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    (weight.transpose(0, 1) if second else weight)[positions] = 0
+    weight: Tensor | None = getattr(layer, "weight", None)
+    if weight is not None:  # a BatchNorm may have no scale
+        (weight.transpose(0, 1) if second else weight)[positions] = 0
     for name in ("bias", "running_mean") if side == "out" else ():
         values = getattr(layer, name, None)
         if values is not None:
