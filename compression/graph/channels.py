@@ -47,6 +47,7 @@ KEEPING = {
     *(aten.elu_, aten.mish_, aten.tanh_, aten.clamp_, aten.clamp_min_, aten.clamp_max_),
     *(aten.max_pool2d_with_indices, aten.avg_pool2d, aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d),
     *(aten.upsample_nearest2d, aten._upsample_nearest_exact2d, aten.upsample_bilinear2d, aten.upsample_bicubic2d),
+    *(aten.selu, aten.selu_, aten.celu, aten.celu_, aten.log_sigmoid_forward),
     *(aten.reflection_pad2d, aten.replication_pad2d, aten.clone, aten.detach, aten.alias, aten._to_copy),
 }
 JOINING = {
@@ -174,6 +175,8 @@ class ChannelTracer(TorchDispatchMode):
     def _keeps(self, operation: Any, args: tuple[Any, ...]) -> bool:
         if operation is aten.constant_pad_nd:
             return len(args[1]) <= 2 * (MAP_DIMS - 1 - CHANNEL_DIM)  # pairs, from the last dimension on
+        if operation is aten._prelu_kernel:
+            return args[1].numel() == 1
         if operation is aten.mean:
             return len(args) > 2 and args[2] and {each % MAP_DIMS for each in args[1] or ()} <= {2, 3}
         if operation in (aten.view, aten._unsafe_view):

@@ -87,7 +87,7 @@ def test_original_costs_what_is_counted(name: str, imgsz: ImageSize) -> None:
 
 def test_blocks_that_are_not_known_cost_what_is_counted() -> None:
     # With an activation that is not known, no Conv is; `fuse()` takes away those of one branch of the head.
-    config = {**yaml_model_load("yolo26n.yaml"), "activation": "nn.SELU()"}
+    config = {**yaml_model_load("yolo26n.yaml"), "activation": "nn.Hardshrink()"}
     before = Conv.default_act
     try:
         model = DetectionModel(config, verbose=False).eval()
