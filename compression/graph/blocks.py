@@ -88,6 +88,17 @@ def unknown_blocks(model: nn.Module) -> dict[str, nn.Module]:
     return dict(_unknown(model, ""))
 
 
+def own_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The outermost modules of the user's classes that are known, by name."""
+    found: dict[str, nn.Module] = {}
+    left_out = tuple(f"{name}." for name in unknown_blocks(model))
+    for name, module in model.named_modules():
+        inside = f"{name}.".startswith((*left_out, *(f"{outer}." for outer in found)))
+        if is_own(type(module)) and known_block(module) is not None and not inside:
+            found[name] = module
+    return found
+
+
 def _unknown(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     for name, child in module.named_children():
         path = f"{prefix}{name}"

@@ -125,7 +125,7 @@ class CostSheet:
         self._taps = np.array([layer.taps for layer in layers], dtype=np.float64)
         self._cells = np.array([layer.cells for layer in layers], dtype=np.float64)
         self._extra = np.array([layer.params_per_channel for layer in layers], dtype=np.float64)
-        self._biased = (self._extra > 0) | np.array([layer.folded for layer in layers])
+        self._biased = (self._extra > 0) | np.array([layer.folded for layer in layers], dtype=bool)
         self._attended = np.array([layer.attended for layer in layers], dtype=np.float64)
         self._values = np.array([layer.value_channels for layer in layers], dtype=np.float64)
         self._deployed = np.array([layer.deployed for layer in layers])

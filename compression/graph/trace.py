@@ -246,7 +246,7 @@ def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
 
 
 def _feature_maps(model: nn.Module) -> dict[str, tuple[FeatureMap, ...]]:
-    small, large = (_map_sizes(model, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
+    small, large = (map_sizes(model, _blank_image(model, imgsz)) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
     return {name: tuple(map(_feature_map, low, large[name])) for name, low in small.items()}
 
 
@@ -258,8 +258,16 @@ def _feature_map(low: tuple[int, int], high: tuple[int, int]) -> FeatureMap:
 
 
 @torch.no_grad()
-def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, list[tuple[int, int]]]:
-    """Height and width of the maps that tell each convolution's costs, in the order in which it runs."""
+def map_sizes(model: nn.Module, image: Tensor) -> dict[str, list[tuple[int, int]]]:
+    """Height and width of the maps that tell each convolution's costs, in the order in which it runs.
+
+    Args:
+        model: in eval mode.
+        image: float32 [1, C, H, W].
+
+    Raises:
+        ModelError: the model does not run on it.
+    """
     sizes: dict[str, list[tuple[int, int]]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -274,7 +282,7 @@ def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, list[tuple[int, int]]]
         for name, module in model.named_modules()
         if isinstance(module, Convolution)
     ]
-    _run(model, _blank_image(model, imgsz))
+    _run(model, image)
     for hook in hooks:
         hook.remove()
     return sizes

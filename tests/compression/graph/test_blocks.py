@@ -251,3 +251,42 @@ def test_a_cut_that_does_not_run_is_said() -> None:
 def needs_all_channels(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
     if inputs[0].shape[1] != 64:
         raise RuntimeError("64 wanted")
+
+
+class Mixed(nn.Module):
+    """Weights of no layer after a convolution, and one in a list that PyTorch does not look into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.hidden = Conv(64, 64), [nn.Conv2d(64, 64, 1)]
+        self.weight = nn.Parameter(torch.randn(64, 64) / 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.hidden[0].to(x.device)
+        return torch.einsum("bchw,cd->bdhw", hidden(self.cv1(x)), self.weight)
+
+
+class Thirds(nn.Module):
+    """Maps that do not grow with the image along a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = Conv(64, 64, 3, 3), Conv(64, 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(self.cv2(self.cv1(x)), size=x.shape[2:], mode="nearest")
+
+
+@pytest.mark.parametrize("block_type", [Mixed, Thirds])
+def test_all_that_a_block_computes_is_counted(block_type: type[nn.Module]) -> None:
+    register_block(block_type)
+    model = with_block(block_type())
+    planner = Planner(model, (96, 224))
+    plan = planner.plan(HALF)
+    check(plan.before, model, (96, 224))
+    check(plan.after, apply_plan(model, planner.trace, plan), (96, 224))
+    rows = {row.name: row for row in plan.layers}
+    assert len(rows) == len(plan.layers)
+    # Both products, at 24 x 56 positions.
+    assert ("model.2" in rows) == (block_type is Mixed)
+    assert block_type is Thirds or rows["model.2"].gflops_before == 2 * 2 * 64 * 64 * 24 * 56 / 1e9
