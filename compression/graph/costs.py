@@ -26,7 +26,7 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.graph.blocks import HEAD_OUTPUTS, own_blocks, training_only
 from compression.graph.channels import channels_in, channels_out, is_depthwise
 from compression.graph.cost_sheet import GIGA, CostSheet, CoupledChannels, Fixed, Layer
-from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted, map_sizes
+from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted, map_sizes, run_on
 from compression.image_size import ImageSize, height_width
 
 
@@ -263,7 +263,7 @@ def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: ImageSize) -> d
         module.register_forward_pre_hook(lambda *_, at=name: flops.update({at: flops[at] - counter.get_total_flops()}))
         module.register_forward_hook(lambda *_, at=name: flops.update({at: flops[at] + counter.get_total_flops()}))
     with counter:
-        graph(_blank_image(graph, imgsz))
+        run_on(graph, _blank_image(graph, imgsz))
     params = {name: sum(each.numel() for each in module.parameters()) for name, module in present.items()}
     return {name: (flops[name], params.get(name, 0)) for name in names}
 

@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.errors import ModelError
 from compression.graph.blocks import is_own, known_block
 from compression.graph.channels import Indices, Side, channels_out, is_depthwise
-from compression.graph.trace import TRACE_IMGSZ, Convolution, Trace, Weighted
+from compression.graph.trace import TRACE_IMGSZ, Convolution, Trace, Weighted, blocks_entered, failure
 from compression.pruning.planner import PruningPlan
 
 # How far sums of another order may differ, as a part of the largest output.
@@ -130,16 +130,17 @@ def _check_training(model: DetectionModel, pruned: DetectionModel) -> None:
     """
     # Of one image alone a small map has no variance.
     images = _noise(model, 2)
-    try:
-        _train_pass(pruned, images)
-    except Exception as error:
+    with blocks_entered(pruned) as entered:
         try:
-            _train_pass(model, images)
-        except Exception:  # so it fails without the cut too
-            return
-        raise ModelError(
-            f"The narrower model does not run in training ({_reason(error)}): {_does_not_hold(model)}."
-        ) from error
+            _train_pass(pruned, images)
+        except Exception as error:
+            try:
+                _train_pass(model, images)
+            except Exception:  # so it fails without the cut too
+                return
+            raise ModelError(
+                f"The narrower model does not run in training {failure(error, entered)}: {_does_not_hold(model)}."
+            ) from error
 
 
 @torch.no_grad()
@@ -164,14 +165,11 @@ def _outputs_of_noise(model: DetectionModel, said: str) -> list[Tensor]:
     Raises:
         ModelError: the model does not run; `said` tells why.
     """
-    try:
-        return raw_outputs(model, _noise(model, 1))
-    except Exception as error:  # whatever the shapes that do not fit run into
-        raise ModelError(f"The narrower model does not run ({_reason(error)}): {said}.") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())
+    with blocks_entered(model) as entered:
+        try:
+            return raw_outputs(model, _noise(model, 1))
+        except Exception as error:  # whatever the shapes that do not fit run into
+            raise ModelError(f"The narrower model does not run {failure(error, entered)}: {said}.") from error
 
 
 @torch.no_grad()

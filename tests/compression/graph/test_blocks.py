@@ -244,7 +244,10 @@ def test_a_cut_that_does_not_run_is_said() -> None:
     planner = Planner(model, 64)
     plan = planner.plan(HALF)
     model.model[1].conv.register_forward_pre_hook(needs_all_channels)
-    with pytest.raises(ModelError, match=r"^The narrower model does not run \(64 wanted\): .* by --lock\.$"):
+    with pytest.raises(
+        ModelError,
+        match=r"^The narrower model does not run \(model\.1, Conv: RuntimeError: 64 wanted\): .* by --lock\.$",
+    ):
         apply_plan(model, planner.trace, plan)
 
 
