@@ -263,7 +263,7 @@ def _check_numbers(module: nn.Module, name: str) -> None:
     for key, tensor in module.state_dict().items():
         if key in checked and not tensor.isfinite().all():
             raise ModelError(
-                f"{name!r} holds NaN or infinite numbers (first in {key!r}), so that its training diverged; "
+                f"{name!r} holds NaN or infinite numbers (first in {key!r}), so its training diverged; "
                 f"take an earlier checkpoint, or train it again."
             )
 
