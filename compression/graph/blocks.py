@@ -88,6 +88,17 @@ def unknown_blocks(model: nn.Module) -> dict[str, nn.Module]:
     return dict(_unknown(model, ""))
 
 
+def own_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The outermost modules of the user's classes that are known, by name."""
+    found: dict[str, nn.Module] = {}
+    left_out = tuple(f"{name}." for name in unknown_blocks(model))
+    for name, module in model.named_modules():
+        inside = f"{name}.".startswith((*left_out, *(f"{outer}." for outer in found)))
+        if is_own(type(module)) and known_block(module) is not None and not inside:
+            found[name] = module
+    return found
+
+
 def _unknown(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     for name, child in module.named_children():
         path = f"{prefix}{name}"
@@ -284,7 +295,8 @@ for _type in (
     *(nn.Sequential, nn.ModuleList, nn.Identity, nn.Upsample, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.AdaptiveMaxPool2d, nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
     *(nn.Dropout, nn.Dropout2d, nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh),
-    *(nn.Mish, nn.GELU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus),
+    *(nn.Mish, nn.GELU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.SELU, nn.CELU),
+    *(nn.Softsign, nn.LogSigmoid),
     *(ul.Concat, ul.Focus, ul.GhostConv, ul.LightConv, ul.SPP, ul.SPPF, ul.SPPELAN, ul.AConv, ul.ADown, ul.SCDown),
     *(ul.C1, ul.C3, ul.C3x, ul.C3Ghost, ul.RepC3, ul_blocks.C3f, ul_blocks.C3k, ul.Bottleneck, ul.GhostBottleneck),
     *(ul.CIB, ul.RepVGGDW, ul_blocks.RepBottleneck, ul_blocks.RepCSP, ul_blocks.PSABlock, ul_blocks.ABlock),
@@ -307,6 +319,7 @@ register_block(ul_blocks.Proto26, stand_in=_proto26)
 register_block(Pose26, stand_in=_pose26)
 register_block(ul.Classify, stand_in=_classify, fits=lambda head: known_block(head.conv) is not None)
 
+register_block(nn.PReLU, fits=lambda act: act.num_parameters == 1)
 register_block(nn.Conv2d, fits=_is_plain_conv)
 register_block(nn.ConvTranspose2d, fits=lambda layer: layer.groups == 1)
 register_block(ul.Conv, fits=_is_plain)

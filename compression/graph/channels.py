@@ -47,6 +47,7 @@ KEEPING = {
     *(aten.elu_, aten.mish_, aten.tanh_, aten.clamp_, aten.clamp_min_, aten.clamp_max_),
     *(aten.max_pool2d_with_indices, aten.avg_pool2d, aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d),
     *(aten.upsample_nearest2d, aten._upsample_nearest_exact2d, aten.upsample_bilinear2d, aten.upsample_bicubic2d),
+    *(aten.selu, aten.selu_, aten.celu, aten.celu_, aten.log_sigmoid_forward),
     *(aten.reflection_pad2d, aten.replication_pad2d, aten.clone, aten.detach, aten.alias, aten._to_copy),
 }
 JOINING = {
@@ -66,11 +67,10 @@ class ChannelTracer(TorchDispatchMode):
         super().__init__()
         self.members: dict[tuple[str, Side], Indices] = {}
         self.parted: list[tuple[Indices, ...]] = []
-        self._layers = {
-            id(layer.weight): (name, layer)
-            for name, layer in model.named_modules()
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.Linear)
-        }
+        owners = owners_of_weights(model)
+        self._layers = {weight: found[0] for weight, found in owners.items()}
+        # Whose weights are those of others too, so that what runs does not tell which of them it is.
+        self._sharing = {weight: found for weight, found in owners.items() if len(found) > 1}
         self._items = WeakTensorKeyDictionary()
         # Transposed weights of linear layers, as matrix products read them.
         self._transposed = WeakTensorKeyDictionary()
@@ -151,7 +151,7 @@ class ChannelTracer(TorchDispatchMode):
         if operation is aten.convolution:
             self._convolve(args[0], args[1], out)
         elif operation in (aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm):
-            self._normalise(args[0], args[1], out[0])
+            self._normalise(args[0], args[3] if args[1] is None else args[1], out[0])
         elif operation is aten.t and id(args[0]) in self._layers:
             self._transposed[out] = args[0]
         elif operation in (aten.addmm, aten.mm) and args[-1] in self._transposed:
@@ -175,6 +175,8 @@ class ChannelTracer(TorchDispatchMode):
     def _keeps(self, operation: Any, args: tuple[Any, ...]) -> bool:
         if operation is aten.constant_pad_nd:
             return len(args[1]) <= 2 * (MAP_DIMS - 1 - CHANNEL_DIM)  # pairs, from the last dimension on
+        if operation is aten._prelu_kernel:
+            return args[1].numel() == 1
         if operation is aten.mean:
             return len(args) > 2 and args[2] and {each % MAP_DIMS for each in args[1] or ()} <= {2, 3}
         if operation in (aten.view, aten._unsafe_view):
@@ -194,6 +196,9 @@ class ChannelTracer(TorchDispatchMode):
             if self._is_known(x):
                 self.lock(x, "a convolution with weights of its own is not followed")
             return
+        if id(weight) in self._sharing:
+            self._share(x, weight, out)
+            return
         items = self._items_of(x)
         if isinstance(layer, nn.Conv2d) and is_depthwise(layer):
             self._note(name, "out", items)
@@ -205,16 +210,35 @@ class ChannelTracer(TorchDispatchMode):
         self._set(out, self.members[name, "out"])
 
     def _multiply(self, x: Tensor, weight: Tensor, out: Tensor) -> None:
+        if id(weight) in self._sharing:
+            self._share(x, weight, out)
+            return
         name, _ = self._layers[id(weight)]
         self._note(name, "in", self._items_of(x))
         given = self.members.get((name, "out"))
         self._note(name, "out", self._new(out.shape[CHANNEL_DIM]) if given is None else given)
         self._set(out, self.members[name, "out"])
 
+    def _share(self, x: Tensor, weight: Tensor, out: Tensor) -> None:
+        """Layers with the same weights read and give this; the channels of all of them must stay."""
+        reason = self._shared_by(weight)
+        self.lock(x, reason)
+        for name, layer in self._sharing[id(weight)]:
+            if (name, "out") not in self.members:
+                self.members[name, "out"] = self._new(channels_out(layer), reason)
+            if channels_out(layer) == out.shape[CHANNEL_DIM]:
+                self._set(out, self.members[name, "out"])
+
+    def _shared_by(self, weight: Tensor) -> str:
+        first, *others = (name for name, _ in self._sharing[id(weight)])
+        return f"{', '.join(others)} and {first} share their weights"
+
     def _normalise(self, x: Tensor, weight: Tensor | None, out: Tensor) -> None:
         name, _ = self._layers.get(id(weight), (None, None))
         items = self._items_of(x)
-        if name is None:
+        if weight is not None and id(weight) in self._sharing:
+            self._lock(items, self._shared_by(weight))
+        elif name is None:
             self._lock(items, "a normalisation without weights is not followed")
         else:
             self._note(name, "out", items)
@@ -304,6 +328,26 @@ class ChannelTracer(TorchDispatchMode):
             self._one_with[item] = self._one_with[self._one_with[item]]
             item = self._one_with[item]
         return item
+
+
+def owners_of_weights(model: nn.Module) -> dict[int, list[tuple[str, nn.Module]]]:
+    """The convolutions, BatchNorms and linear layers of a model with their names, by the `id` of their weights.
+
+    A BatchNorm without a scale is told by its mean; one that has neither is left out.
+    """
+    owners: dict[int, list[tuple[str, nn.Module]]] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.Linear):
+            told_by = _told_by(layer)
+            if told_by is not None:
+                owners.setdefault(id(told_by), []).append((name, layer))
+    return owners
+
+
+def _told_by(layer: nn.Module) -> Tensor | None:
+    """What an operation reads of a layer, and of no other one."""
+    weight: Tensor | None = getattr(layer, "weight", None)
+    return getattr(layer, "running_mean", None) if weight is None else weight
 
 
 def channels_out(layer: nn.Module) -> int:

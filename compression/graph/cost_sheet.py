@@ -51,6 +51,8 @@ class Layer:
         taps: kernel height x width.
         cells: output height x width at the run's image size.
         params_per_channel: BatchNorm and bias of the training graph, an output channel.
+        folded: it has none of these, but a BatchNorm that has no scale, or that counts elsewhere, leaves it a bias when
+            deployed.
         attended: pairs of positions in the attention that this layer's output feeds; 0 elsewhere.
         value_channels: of that attention.
         deployed: part of the deployed graph.
@@ -68,6 +70,7 @@ class Layer:
     taps: int = 0
     cells: int = 0
     params_per_channel: int = 0
+    folded: bool = False
     attended: float = 0
     value_channels: int = 0
     deployed: bool = True
@@ -122,6 +125,7 @@ class CostSheet:
         self._taps = np.array([layer.taps for layer in layers], dtype=np.float64)
         self._cells = np.array([layer.cells for layer in layers], dtype=np.float64)
         self._extra = np.array([layer.params_per_channel for layer in layers], dtype=np.float64)
+        self._biased = (self._extra > 0) | np.array([layer.folded for layer in layers], dtype=bool)
         self._attended = np.array([layer.attended for layer in layers], dtype=np.float64)
         self._values = np.array([layer.value_channels for layer in layers], dtype=np.float64)
         self._deployed = np.array([layer.deployed for layer in layers])
@@ -198,7 +202,7 @@ class CostSheet:
         taken, given = self.channels(kept)
         weights = self._weights(taken, given, (-1,))
         # A folded BatchNorm leaves one bias a channel; a convolution without BatchNorm has its bias already.
-        biases = np.where(self._extra > 0, given, 0.0)
+        biases = np.where(self._biased, given, 0.0)
         return Costs(
             gflops=float(gflops),
             params=round(float(params)),

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import DFL, Attention, Detect, RepConv, RepVGGDW
 from ultralytics.nn.modules.block import AAttn, RealNVP
 from ultralytics.nn.tasks import DetectionModel
 
-from compression.graph.blocks import HEAD_OUTPUTS, training_only
+from compression.graph.blocks import HEAD_OUTPUTS, own_blocks, training_only
 from compression.graph.channels import channels_in, channels_out, is_depthwise
-from compression.graph.cost_sheet import CostSheet, CoupledChannels, Fixed, Layer
-from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted
+from compression.graph.cost_sheet import GIGA, CostSheet, CoupledChannels, Fixed, Layer
+from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted, map_sizes, run_on
 from compression.image_size import ImageSize, height_width
 
 
@@ -73,9 +75,14 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: ImageSize) -> list[Layer
     left_out = tuple(f"{name}." for name in unknown)
     modules = {name: module for name, module in model.named_modules() if not name.startswith(left_out)}
     untraced = _untraced(modules, trace)
-    counted = (*unknown, *untraced)
+    own = own_blocks(model)
+    sizes = {name: sum(each.cells(imgsz) for each in maps) for name, maps in trace.feature_maps.items()}
+    if own:
+        # In blocks of the user's maps need not grow with the image as they do elsewhere.
+        sizes |= _cells_within(tuple(own), model, imgsz)
+    counted = (*unknown, *untraced, *own)
     fixed = _counted_costs(model, counted, imgsz) if counted else {}
-    layers = list(_convolution_layers(modules, trace, imgsz))
+    layers = list(_convolution_layers(modules, trace, sizes))
     layers += [
         _fixed_layer(name, layer, channels_out(layer), fixed[name], UNTRACED) for name, layer in untraced.items()
     ]
@@ -83,8 +90,37 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: ImageSize) -> list[Layer
         if name in unknown:
             block = unknown[name]
             layers.append(_fixed_layer(name, module, block.channels, fixed[name], block.reason))
+    layers += _own_parameters(modules, unknown)
+    layers = _with_remainders(layers, own, fixed)
     place = {name: number for number, name in enumerate(modules)}
-    return sorted([*layers, *_own_parameters(modules, unknown)], key=lambda layer: place[layer.name])
+    return sorted(layers, key=lambda layer: place[layer.name])
+
+
+def _cells_within(blocks: tuple[str, ...], model: DetectionModel, imgsz: ImageSize) -> dict[str, int]:
+    """Cells of each convolution in these blocks, as the model runs at that size."""
+    run = copy.deepcopy(model).eval()
+    found = map_sizes(run, _blank_image(run, imgsz))
+    inside = tuple(f"{name}." for name in blocks)
+    return {name: sum(h * w for h, w in maps) for name, maps in found.items() if name.startswith(inside)}
+
+
+def _with_remainders(layers: list[Layer], blocks: Mapping[str, nn.Module], counted: Mapping[str, Fixed]) -> list[Layer]:
+    """The layers, and what the user's blocks compute beside them, such as products with weights of no layer.
+
+    How that follows the cut is not known, so it counts as at full width.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    for name, block in blocks.items():
+        inside = tuple(layer for layer in layers if f"{layer.name}.".startswith(f"{name}."))
+        known = CostSheet(inside, (), ()).costs(np.zeros(0))
+        assert known.gflops is not None
+        assert known.gflops_deployed is not None
+        more = round(counted[name].flops - known.gflops * GIGA)
+        more_deployed = round(counted[name].flops_deployed - known.gflops_deployed * GIGA)
+        if more or more_deployed:
+            layer = by_name.get(name) or _fixed_layer(name, block, 1, Fixed(), None)
+            by_name[name] = replace(layer, fixed=replace(layer.fixed, flops=more, flops_deployed=more_deployed))
+    return list(by_name.values())
 
 
 def _traced(trace: Trace) -> set[str]:
@@ -102,12 +138,12 @@ def _untraced(modules: Mapping[str, nn.Module], trace: Trace) -> dict[str, nn.Li
     }
 
 
-def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: ImageSize) -> Iterator[Layer]:
-    sizes = {name: sum(each.cells(imgsz) for each in maps) for name, maps in trace.feature_maps.items()}
+def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, sizes: Mapping[str, int]) -> Iterator[Layer]:
     reasons = _reasons(trace)
     for_loss = training_only(trace.twin)
     undeployed = (*_undeployed_prefixes(modules), *for_loss)
     traced = _traced(trace)
+    own = {name for name, _ in trace.twin.named_parameters()}
     for name, module in modules.items():
         if not isinstance(module, Weighted) or any(name == block.name for block in trace.unknown):
             continue
@@ -117,7 +153,13 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
         parent, shown = name.rpartition(".")[0], shown_as(name)
         norm = norm_of(modules, name)
         attention = modules.get(parent.rpartition(".")[0]) if parent.endswith(".qkv") else None
-        cells = _decoded_cells(modules, name, sizes) if decodes else sizes.get(name, 1)
+        # What never runs has no map; a linear layer gives one number a channel.
+        own_cells = 1 if isinstance(module, nn.Linear) else sizes.get(name, 0)
+        cells = _decoded_cells(modules, name, sizes) if decodes else own_cells
+        # Weights that another layer has too count there; with a BatchNorm of its own folded in, each has its own.
+        counted_before = 0 if f"{name}.weight" in own else module.weight.numel()
+        beside = f"{parent}.{NORMALISED.get(name.rpartition('.')[2])}"
+        per_channel = len(own & {f"{name}.bias", f"{beside}.weight", f"{beside}.bias"})
         yield Layer(
             name=name,
             shown_as=shown,
@@ -127,12 +169,14 @@ def _convolution_layers(modules: Mapping[str, nn.Module], trace: Trace, imgsz: I
             depthwise=isinstance(module, nn.Conv2d) and is_depthwise(module),
             taps=module.weight[0, 0].numel(),
             cells=cells,
-            params_per_channel=(2 if norm is not None else 0) + (1 if module.bias is not None else 0),
+            params_per_channel=per_channel,
+            folded=norm is not None and per_channel == 0,
             attended=_attended(attention, cells),
             value_channels=attention.num_heads * attention.head_dim if isinstance(attention, Attention | AAttn) else 0,
             deployed=not f"{name}.".startswith(undeployed),
             trained=not decodes and not f"{name}.".startswith(for_loss),
             locked=reasons.get(name),
+            fixed=Fixed(params=-counted_before, params_deployed=0 if norm is not None else -counted_before),
         )
 
 
@@ -140,11 +184,11 @@ def norm_of(modules: Mapping[str, nn.Module], name: str) -> nn.BatchNorm2d | Non
     """The BatchNorm that normalises what a convolution gives; None where there is none.
 
     Args:
-        modules: of the model, by name.
+        modules: of the model, by name; a BatchNorm that several convolutions share stands there once.
         name: of the convolution.
     """
     parent, _, last = name.rpartition(".")
-    norm = modules.get(f"{parent}.{NORMALISED[last]}") if last in NORMALISED else None
+    norm = getattr(modules[parent], NORMALISED[last], None) if last in NORMALISED else None
     return norm if isinstance(norm, nn.BatchNorm2d) else None
 
 
@@ -218,11 +262,15 @@ def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: ImageSize) -> d
     for name, module in present.items():
         module.register_forward_pre_hook(lambda *_, at=name: flops.update({at: flops[at] - counter.get_total_flops()}))
         module.register_forward_hook(lambda *_, at=name: flops.update({at: flops[at] + counter.get_total_flops()}))
-    first = next(module for module in graph.modules() if isinstance(module, nn.Conv2d))
     with counter:
-        graph(first.weight.new_zeros(1, first.in_channels, *height_width(imgsz)))
+        run_on(graph, _blank_image(graph, imgsz))
     params = {name: sum(each.numel() for each in module.parameters()) for name, module in present.items()}
     return {name: (flops[name], params.get(name, 0)) for name in names}
+
+
+def _blank_image(model: nn.Module, imgsz: ImageSize) -> Tensor:
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return first.weight.new_zeros(1, first.in_channels, *height_width(imgsz))
 
 
 def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.errors import ModelError, TrimboardError
 from compression.graph.blocks import known_block, training_only, unknown_blocks
 from compression.graph.channels import IMAGE, ChannelTracer, Indices, Side, channels_out, is_depthwise, opaque_forward
-from compression.image_size import ImageSize, height_width
+from compression.image_size import ImageSize, height_width, in_pixels
 
 # Channel couplings do not depend on the image size. Feature maps grow linearly with it on multiples of the stride (at
 # most 64, in P6 models), so that two small images tell the size at any other.
@@ -158,7 +158,7 @@ def trace(model: DetectionModel) -> Trace:
     with _stand_ins(twin, unknown, channels) as widths:
         with torch.no_grad(), channels:
             channels.source(image, IMAGE)
-            _run(twin, image)
+            run_on(twin, image)
         with channels.paused():
             feature_maps = _feature_maps(twin)
     groups, ties = _tied(channels, *_groups(channels, twin))
@@ -227,17 +227,57 @@ def _noting(forward: Callable[..., Any], name: str, widths: dict[str, int]) -> C
     return run
 
 
-def _run(model: nn.Module, image: Tensor) -> None:
+def run_on(model: nn.Module, image: Tensor) -> None:
+    """One pass of which nothing is wanted but what hooks see.
+
+    Raises:
+        ModelError: the model does not run on that image; the block is named.
+    """
+    height, width = image.shape[-2:]
+    with blocks_entered(model) as entered:
+        try:
+            model(image)
+        except TrimboardError:
+            raise
+        except Exception as error:  # blocks of the user's raise whatever they run into
+            raise ModelError(
+                f"This model does not run on an image of {in_pixels(width if height == width else (height, width))} "
+                f"pixels {failure(error, entered)}; its blocks have to fit together, and at more sizes than one, as "
+                f"channels are followed on images of {TRACE_IMGSZ} and {SECOND_IMGSZ} pixels."
+            ) from error
+
+
+@contextmanager
+def blocks_entered(model: nn.Module) -> Iterator[list[str]]:
+    """The blocks that are running, each with its class, outermost first; after an error those that it came out of."""
+    entered: list[str] = []
+
+    def enter(block: str) -> Callable[..., None]:
+        return lambda *_: entered.append(block)
+
+    def leave(block: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            # With all that came in between, where a block catches errors of its own.
+            del entered[entered.index(block) :]
+
+        return hook
+
+    hooks: list[Any] = []
+    for name, module in model.named_modules():
+        if name:
+            block = f"{name}, {type(module).__name__}"
+            hooks += [module.register_forward_pre_hook(enter(block)), module.register_forward_hook(leave(block))]
     try:
-        model(image)
-    except TrimboardError:
-        raise
-    except Exception as error:  # blocks of the user's raise whatever they run into
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"This model does not run on an image of {image.shape[-1]} pixels ({type(error).__name__}: {reason}); "
-            f"check that its blocks fit together."
-        ) from error
+        yield entered
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def failure(error: Exception, entered: list[str]) -> str:
+    """An error with the innermost block that it came out of, in brackets."""
+    where = f"{entered[-1]}: " if entered else ""
+    return f"({where}{type(error).__name__}: {' '.join(str(error).split())})"
 
 
 def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
@@ -246,7 +286,7 @@ def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
 
 
 def _feature_maps(model: nn.Module) -> dict[str, tuple[FeatureMap, ...]]:
-    small, large = (_map_sizes(model, imgsz) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
+    small, large = (map_sizes(model, _blank_image(model, imgsz)) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
     return {name: tuple(map(_feature_map, low, large[name])) for name, low in small.items()}
 
 
@@ -258,8 +298,16 @@ def _feature_map(low: tuple[int, int], high: tuple[int, int]) -> FeatureMap:
 
 
 @torch.no_grad()
-def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, list[tuple[int, int]]]:
-    """Height and width of the maps that tell each convolution's costs, in the order in which it runs."""
+def map_sizes(model: nn.Module, image: Tensor) -> dict[str, list[tuple[int, int]]]:
+    """Height and width of the maps that tell each convolution's costs, in the order in which it runs.
+
+    Args:
+        model: in eval mode.
+        image: float32 [1, C, H, W].
+
+    Raises:
+        ModelError: the model does not run on it.
+    """
     sizes: dict[str, list[tuple[int, int]]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -274,7 +322,7 @@ def _map_sizes(model: nn.Module, imgsz: int) -> dict[str, list[tuple[int, int]]]
         for name, module in model.named_modules()
         if isinstance(module, Convolution)
     ]
-    _run(model, _blank_image(model, imgsz))
+    run_on(model, image)
     for hook in hooks:
         hook.remove()
     return sizes

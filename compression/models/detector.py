@@ -175,6 +175,7 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     _check_config(getattr(module, "yaml", None), str(file))
     _check_storages(module, str(file))
     module = _up_to_date(module).float().eval()
+    _check_numbers(module, str(file))
     unfuse(module)
     module.args = {**_default_args(module), **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
@@ -251,6 +252,19 @@ def _check_storages(module: nn.Module, name: str) -> None:
             raise ModelError(
                 f"{name!r} holds a damaged tensor {key!r} of {tensor.numel():,} numbers; "
                 f"save it again with Ultralytics' YOLO(...).save()."
+            )
+
+
+def _check_numbers(module: nn.Module, name: str) -> None:
+    """Refuse weights and BatchNorm statistics that are NaN or infinite."""
+    norms = [path for path, each in module.named_modules() if isinstance(each, nn.BatchNorm2d)]
+    checked = {path for path, _ in module.named_parameters()}
+    checked |= {f"{path}.{part}" for path in norms for part in ("running_mean", "running_var")}
+    for key, tensor in module.state_dict().items():
+        if key in checked and not tensor.isfinite().all():
+            raise ModelError(
+                f"{name!r} holds NaN or infinite numbers (first in {key!r}), so its training diverged; "
+                f"take an earlier checkpoint, or train it again."
             )
 
 

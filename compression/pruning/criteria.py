@@ -51,10 +51,15 @@ class Subject:
 
 
 def _by_importance(subject: Subject, importance: tp.importance.Importance) -> list[Scores]:
-    return [
-        importance(group.couplings).detach().cpu().numpy().astype(np.float64) if group.locked is None else _equal(group)
-        for group in subject.trace.groups
-    ]
+    return [_scores_of(group, importance) if group.locked is None else _equal(group) for group in subject.trace.groups]
+
+
+def _scores_of(group: ChannelGroup, importance: tp.importance.Importance) -> Scores:
+    found = importance(group.couplings)
+    if found is None:  # what it looks at is nowhere in the group
+        found = tp.importance.GroupMagnitudeImportance(p=2)(group.couplings)
+    assert isinstance(found, Tensor)
+    return found.detach().cpu().numpy().astype(np.float64)
 
 
 def _equal(group: ChannelGroup) -> Scores:
@@ -79,6 +84,8 @@ def magnitude_l2(subject: Subject) -> list[Scores]:
 
 def bn_scale(subject: Subject) -> list[Scores]:
     """Size of the BatchNorm scales of a channel, relative to the mean of its group.
+
+    A group without any, as of a bare convolution, is ranked by `magnitude_l2`, which is relative to its mean as well.
 
     Source: network slimming, https://arxiv.org/abs/1708.06519, by torch-pruning's BNScaleImportance.
     """

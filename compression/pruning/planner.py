@@ -122,7 +122,11 @@ class Planner:
         self.layer_groups = LayerGroups(self.costs, align)
         self._members = self.layer_groups.units
         if not self._members:
-            raise ModelError("Every channel of this model is locked; there is nothing that could be pruned.")
+            locks = [block.reason for block in self.trace.unknown] + [group.locked for group in self.trace.groups]
+            raise ModelError(
+                f"Every channel of this model is locked, the first since {next(filter(None, locks))}; there is nothing "
+                f"that could be pruned."
+            )
         self._widths, self._steps = self.layer_groups.widths, self.layer_groups.steps
         full = self.costs.training_costs(self.costs.widths)
         self._gflops, self._params = float(full[0]), float(full[1])

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
-from compression.graph.channels import MAP_DIMS, Indices, is_depthwise
+from compression.graph.channels import MAP_DIMS, Indices, is_depthwise, owners_of_weights
 from compression.graph.costs import norm_of
 from compression.graph.trace import convolutions
 
@@ -152,8 +152,13 @@ def _after_each(model: nn.Module, act: Callable[[str, Tensor], None]) -> Iterato
 def _output_sizes(model: nn.Module, image: Tensor) -> dict[str, Size]:
     """Channels, height and width of the output of each convolution that runs once in a pass.
 
-    One that a block applies again and again has no single output to be fitted to, and keeps its weights.
+    One that a block applies again and again, or whose weights or BatchNorm are those of others too, has no single
+    output to be fitted to, and keeps its weights.
     """
+    modules = dict(model.named_modules())
+    norms = {name: norm for name, _ in convolutions(model) if (norm := norm_of(modules, name)) is not None}
+    alone = {found[0][0] for found in owners_of_weights(model).values() if len(found) == 1}
+    alone -= {name for name, norm in norms.items() if sum(other is norm for other in norms.values()) > 1}
     sizes: dict[str, list[Size]] = {}
 
     def note(name: str, output: Tensor) -> None:
@@ -162,7 +167,7 @@ def _output_sizes(model: nn.Module, image: Tensor) -> dict[str, Size]:
 
     with _after_each(model, note):
         model(_as_input(image, image.device))
-    return {name: seen[0] for name, seen in sizes.items() if len(seen) == 1}
+    return {name: seen[0] for name, seen in sizes.items() if len(seen) == 1 and name in alone}
 
 
 def _fitting_images(sizes: Mapping[str, Size]) -> int:

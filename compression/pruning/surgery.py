@@ -14,11 +14,13 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.errors import ModelError
 from compression.graph.blocks import is_own, known_block
 from compression.graph.channels import Indices, Side, channels_out, is_depthwise
-from compression.graph.trace import TRACE_IMGSZ, Convolution, Trace, Weighted
+from compression.graph.trace import TRACE_IMGSZ, Convolution, Trace, Weighted, blocks_entered, failure
 from compression.pruning.planner import PruningPlan
 
 # How far sums of another order may differ, as a part of the largest output.
 CHECK_TOLERANCE = 1e-3
+
+NOT_FOLLOWED = "layers of it hang together unseen; keep the channels of the block that fails by --lock"
 
 
 def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> DetectionModel:
@@ -33,7 +35,8 @@ def apply_plan(model: DetectionModel, trace: Trace, plan: PruningPlan) -> Detect
         A narrower copy. Its weights are those of the original at the places that stay.
 
     Raises:
-        ModelError: the model holds blocks of the user's, and what was told of them does not hold.
+        ModelError: the model holds blocks of the user's, and what was told of them does not hold; or the narrower copy
+            does not run.
     """
     return keep_channels(model, trace, plan.kept)
 
@@ -61,6 +64,9 @@ def keep_channels(model: DetectionModel, trace: Trace, kept: Sequence[Indices]) 
                 ) from error
     if any(is_own(type(module)) and known_block(module) for module in model.modules()):
         _check_against(_silenced(model, removed), pruned)
+        _check_training(model, pruned)
+    else:
+        _outputs_of_noise(pruned, NOT_FOLLOWED)
     return pruned
 
 
@@ -91,9 +97,9 @@ def _silenced(model: DetectionModel, removed: dict[tuple[str, Side], set[int]]) 
 def _silence_(layer: nn.Module, side: Side, positions: list[int]) -> None:
     # Kernels are [out, in, H, W], those of a transposed convolution [in, out, H, W], a linear layer's [out, in].
     second = (side == "in") != isinstance(layer, nn.ConvTranspose2d)
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    (weight.transpose(0, 1) if second else weight)[positions] = 0
+    weight: Tensor | None = getattr(layer, "weight", None)
+    if weight is not None:  # a BatchNorm may have no scale
+        (weight.transpose(0, 1) if second else weight)[positions] = 0
     for name in ("bias", "running_mean") if side == "out" else ():
         values = getattr(layer, name, None)
         if values is not None:
@@ -107,21 +113,63 @@ def _check_against(silenced: DetectionModel, pruned: DetectionModel) -> None:
     Raises:
         ModelError: they differ, or the pruned model does not run.
     """
-    first = next(module for module in silenced.modules() if isinstance(module, nn.Conv2d))
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
-    own = sorted({type(module).__name__ for module in silenced.modules() if is_own(type(module))})
-    said = f"what compression.graph.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
-    theirs = raw_outputs(silenced, image)
-    try:
-        ours = raw_outputs(pruned, image)
-    except Exception as error:  # whatever the shapes that do not fit run into
-        raise ModelError(f"The narrower model does not run ({' '.join(str(error).split())}): {said}.") from error
+    said = _does_not_hold(silenced)
+    ours, theirs = _outputs_of_noise(pruned, said), _outputs_of_noise(silenced, said)
     if not all(
         torch.allclose(our, their, rtol=0, atol=CHECK_TOLERANCE * float(their.abs().max()))
         for our, their in zip(ours, theirs, strict=True)
     ):
         raise ModelError(f"The narrower model does not give what the original gives without those channels: {said}.")
+
+
+def _check_training(model: DetectionModel, pruned: DetectionModel) -> None:
+    """Run a pass as a training does, where blocks may take other ways.
+
+    Raises:
+        ModelError: the pruned model fails where the original does not.
+    """
+    # Of one image alone a small map has no variance.
+    images = _noise(model, 2)
+    with blocks_entered(pruned) as entered:
+        try:
+            _train_pass(pruned, images)
+        except Exception as error:
+            try:
+                _train_pass(model, images)
+            except Exception:  # so it fails without the cut too
+                return
+            raise ModelError(
+                f"The narrower model does not run in training {failure(error, entered)}: {_does_not_hold(model)}."
+            ) from error
+
+
+@torch.no_grad()
+def _train_pass(model: DetectionModel, images: Tensor) -> None:
+    copy.deepcopy(model).train()(images)
+
+
+def _does_not_hold(model: nn.Module) -> str:
+    own = sorted({type(module).__name__ for module in model.modules() if is_own(type(module))})
+    return f"what compression.graph.blocks was told of {' and '.join(own)} does not hold; see docs/blocks.md"
+
+
+def _noise(model: nn.Module, n_images: int) -> Tensor:
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(n_images, first.in_channels, TRACE_IMGSZ, TRACE_IMGSZ, generator=generator)
+
+
+def _outputs_of_noise(model: DetectionModel, said: str) -> list[Tensor]:
+    """Raw outputs on one image of noise.
+
+    Raises:
+        ModelError: the model does not run; `said` tells why.
+    """
+    with blocks_entered(model) as entered:
+        try:
+            return raw_outputs(model, _noise(model, 1))
+        except Exception as error:  # whatever the shapes that do not fit run into
+            raise ModelError(f"The narrower model does not run {failure(error, entered)}: {said}.") from error
 
 
 @torch.no_grad()

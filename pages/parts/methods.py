@@ -28,7 +28,7 @@ CRITERIA: dict[CriterionName, str] = {
     "obs": "error left after a refit (optimal brain surgeon)",
     "l1": "size of the weights, L1",
     "l2": "size of the weights, L2",
-    "bn_scale": "size of the BatchNorm scales",
+    "bn_scale": "size of the BatchNorm scales; L2 where there is none",
     "lamp": "size of the weights against larger ones",
     "taylor": "change of the loss, first order",
     "fisher": "change of the loss, second order",

@@ -141,6 +141,20 @@ def claims_too_much(here: Path) -> Any:
     return {"model": model}
 
 
+def diverged(here: Path) -> Any:
+    """A checkpoint of a training whose weights overflowed."""
+    model = build(nc=3)
+    nn.init.constant_(model.model[1].conv.weight, float("nan"))
+    return {"model": model}
+
+
+def infinite_statistics(here: Path) -> Any:
+    """The same of a BatchNorm's statistics alone."""
+    model = build(nc=3)
+    model.model[1].bn.running_var[3] = float("inf")
+    return {"model": model}
+
+
 def foreign_class(here: Path) -> None:
     """A checkpoint whose class is of a package that is not there, as YOLO-NAS'."""
     module = types.ModuleType("super_gradients")
@@ -197,6 +211,16 @@ def bad_models() -> Iterator[BadInput]:
         ),
         "zip bomb": (zip_bomb, "would unpack to", SAVED_AGAIN),
         "tensor that claims too much": (torch_file(claims_too_much), "holds a damaged tensor", SAVED_AGAIN),
+        "weights that are NaN": (
+            torch_file(diverged),
+            "holds NaN or infinite numbers (first in 'model.1.conv.weight')",
+            "take an earlier checkpoint",
+        ),
+        "infinite statistics": (
+            torch_file(infinite_statistics),
+            "holds NaN or infinite numbers (first in 'model.1.bn.running_var')",
+            "take an earlier checkpoint",
+        ),
         "state dict": (torch_file(lambda here: build().state_dict()), "holds no model", SAVED_AGAIN),
         "state dict in a checkpoint": (
             torch_file(lambda here: {"model": build().state_dict()}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,35 @@ def test_a_width_that_nobody_sets_is_noticed() -> None:
         cut(with_block(Split()))
 
 
+class Helped(nn.Module):
+    """A second branch helps in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = Conv(64, 64), Conv(64, 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first: torch.Tensor = self.cv1(x)
+        return first + self.cv2(x) if self.training else first
+
+
+def both_branches(block: Any, x: torch.Tensor, channels: Any) -> torch.Tensor:
+    out: torch.Tensor = block.cv1(x) + block.cv2(x)
+    return out
+
+
+def test_what_runs_in_training_alone_is_noticed() -> None:
+    register_block(Helped)
+    model = with_block(Helped())
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ModelError, match=r"The narrower model does not run in training .* of Helped does not hold"):
+        cut(model)
+    register_block(Helped, stand_in=both_branches)
+    pruned, _, _ = cut(model)
+    assert pruned.train()(torch.rand(2, 3, 64, 64))
+    assert equal(list(before.values()), list(model.state_dict().values()))
+
+
 def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(blocks.BLOCKS_VARIABLE, "no_such_blocks")
     with pytest.raises(SpecError, match="The module 'no_such_blocks' that TRIMBOARD_BLOCKS names cannot be imported"):
@@ -180,3 +210,86 @@ def test_a_convolution_that_runs_twice_counts_twice_and_is_not_refitted() -> Non
     weights, before = recovered.state_dict(), pruned.state_dict()
     assert torch.equal(weights["model.2.cv2.conv.weight"], before["model.2.cv2.conv.weight"])
     assert not torch.equal(weights["model.2.cv1.conv.weight"], before["model.2.cv1.conv.weight"])
+
+
+def sharing(*, norm: bool) -> DetectionModel:
+    """Three convolutions one after the other, of which the last two have the same weights, as the towers of a head."""
+    rows = [[-1, 1, *(("Conv", [64, 3, 1]) if norm else ("nn.Conv2d", [64, 64, 3, 1, 1]))] for _ in range(3)]
+    model = build(*rows, [-1, 1, "Conv", [64, 3, 1]])
+    first, second = (model.model[at].conv if norm else model.model[at] for at in (3, 4))
+    second.weight = first.weight
+    return randomised(model)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_shared_weights_stay(norm: bool) -> None:
+    model = sharing(norm=norm)
+    pruned, silenced, planner = cut(model)
+    check(planner.costs.costs(planner.costs.widths), model, 64)
+    check(planner.plan(HALF).after, pruned, 64)
+    for our, their in zip(outputs(pruned), outputs(silenced), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-3, atol=1e-4)
+    last = ".conv" if norm else ""
+    reason = f"model.4{last} and model.3{last} share their weights"
+    rows = {row.name: (row.channels_after, row.locked) for row in planner.plan(HALF).layers}
+    assert rows["model.2"] == rows["model.3"] == rows["model.4"] == (64, reason)
+    assert rows["model.5"][1] is None
+    kept = kept_outputs(model, planner.trace, planner.plan(HALF))
+    recovered, _ = recover(model, pruned, kept, noise(2).images, seed=0, device=torch.device("cpu"))
+    assert torch.equal(recovered.state_dict()[f"model.3{last}.weight"], pruned.state_dict()[f"model.3{last}.weight"])
+
+
+def test_a_cut_that_does_not_run_is_said() -> None:
+    model = build()
+    planner = Planner(model, 64)
+    plan = planner.plan(HALF)
+    model.model[1].conv.register_forward_pre_hook(needs_all_channels)
+    with pytest.raises(
+        ModelError,
+        match=r"^The narrower model does not run \(model\.1, Conv: RuntimeError: 64 wanted\): .* by --lock\.$",
+    ):
+        apply_plan(model, planner.trace, plan)
+
+
+def needs_all_channels(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    if inputs[0].shape[1] != 64:
+        raise RuntimeError("64 wanted")
+
+
+class Mixed(nn.Module):
+    """Weights of no layer after a convolution, and one in a list that PyTorch does not look into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.hidden = Conv(64, 64), [nn.Conv2d(64, 64, 1)]
+        self.weight = nn.Parameter(torch.randn(64, 64) / 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.hidden[0].to(x.device)
+        return torch.einsum("bchw,cd->bdhw", hidden(self.cv1(x)), self.weight)
+
+
+class Thirds(nn.Module):
+    """Maps that do not grow with the image along a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = Conv(64, 64, 3, 3), Conv(64, 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(self.cv2(self.cv1(x)), size=x.shape[2:], mode="nearest")
+
+
+@pytest.mark.parametrize("block_type", [Mixed, Thirds])
+def test_all_that_a_block_computes_is_counted(block_type: type[nn.Module]) -> None:
+    register_block(block_type)
+    model = with_block(block_type())
+    planner = Planner(model, (96, 224))
+    plan = planner.plan(HALF)
+    check(plan.before, model, (96, 224))
+    check(plan.after, apply_plan(model, planner.trace, plan), (96, 224))
+    rows = {row.name: row for row in plan.layers}
+    assert len(rows) == len(plan.layers)
+    # Both products, at 24 x 56 positions.
+    assert ("model.2" in rows) == (block_type is Mixed)
+    assert block_type is Thirds or rows["model.2"].gflops_before == 2 * 2 * 64 * 64 * 24 * 56 / 1e9

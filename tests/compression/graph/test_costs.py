@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from compression.graph.costs import CostModel
 from compression.image_size import ImageSize, height_width
 from compression.models.detector import open_detector
 from compression.pruning.planner import Planner, PruningPlan
-from compression.pruning.surgery import apply_plan
+from compression.pruning.recovery import recover
+from compression.pruning.surgery import apply_plan, kept_outputs, without_channels
 from compression.spec import Target
-from tests.compression.small_models import DEEP, FAMILIES, LEVEL_5, original, plan, planner, pruned
+from tests.compression.images import noise
+from tests.compression.small_models import DEEP, FAMILIES, LEVEL_5, build, original, outputs, plan, planner, pruned
 from tests.compression.task_data import architecture
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -84,7 +87,7 @@ def test_original_costs_what_is_counted(name: str, imgsz: ImageSize) -> None:
 
 def test_blocks_that_are_not_known_cost_what_is_counted() -> None:
     # With an activation that is not known, no Conv is; `fuse()` takes away those of one branch of the head.
-    config = {**yaml_model_load("yolo26n.yaml"), "activation": "nn.SELU()"}
+    config = {**yaml_model_load("yolo26n.yaml"), "activation": "nn.Hardshrink()"}
     before = Conv.default_act
     try:
         model = DetectionModel(config, verbose=False).eval()
@@ -92,6 +95,39 @@ def test_blocks_that_are_not_known_cost_what_is_counted() -> None:
         Conv.default_act = before
     costs = Planner(model, 64).costs
     check(costs.costs(costs.widths), model, 64)
+
+
+def no_scale(model: DetectionModel) -> None:
+    model.model[2].bn = nn.BatchNorm2d(64, affine=False).eval()
+
+
+def shared_norm(model: DetectionModel) -> None:
+    model.model[3].bn = model.model[2].bn
+
+
+def shared_scale(model: DetectionModel) -> None:
+    model.model[3].bn.weight = model.model[2].bn.weight
+
+
+def never_run(model: DetectionModel) -> None:
+    model.model[2].spare = nn.Conv2d(3, 3, 1)
+
+
+@pytest.mark.parametrize("change_", [no_scale, shared_norm, shared_scale, never_run])
+def test_what_is_there_and_runs_is_counted(change_: Callable[[DetectionModel], None]) -> None:
+    model = build([-1, 1, "Conv", [64, 3, 1]], [-1, 1, "Conv", [64, 3, 1]])
+    change_(model)
+    small = Planner(model, 64)
+    cut = small.plan(Target(gflops_kept=0.5, params_kept=None))
+    narrow = apply_plan(model, small.trace, cut)
+    check(cut.before, model, 64)
+    check(cut.after, narrow, 64)
+    for our, their in zip(outputs(narrow), outputs(without_channels(model, small.trace, cut)), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-3, atol=1e-4)
+    kept = kept_outputs(model, small.trace, cut)
+    recovered, _ = recover(model, narrow, kept, noise(2).images, seed=0, device=torch.device("cpu"))
+    fitted = not torch.equal(recovered.model[2].conv.weight, narrow.model[2].conv.weight)
+    assert fitted == (change_ is not shared_norm)
 
 
 class Gate(nn.Module):

@@ -285,7 +285,17 @@ def test_a_block_that_takes_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_does_not_run() -> None:
     model = build()
     model.model[1].conv = nn.Conv2d(7, 64, 3)
-    with pytest.raises(ModelError, match=r"This model does not run on an image of 64 pixels \(RuntimeError: "):
+    with pytest.raises(
+        ModelError, match=r"This model does not run on an image of 64 pixels \(model\.1\.conv, Conv2d: RuntimeError: "
+    ):
+        trace(model)
+
+
+def test_a_model_of_one_size_is_told_which_block_it_is() -> None:
+    model = build([-1, 1, "nn.Identity", []])
+    model.model[2] = nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (40, 40)))
+    model.model[2].i, model.model[2].f, model.model[2].type = 2, -1, "own"
+    with pytest.raises(ModelError, match=r"64 pixels \(model\.2\.1, Unflatten: .* and at more sizes than one, as "):
         trace(model)
 
 

@@ -25,7 +25,7 @@ from compression.pruning.planner import Planner
 from compression.pruning.surgeon import elimination_prices
 from compression.spec import CriterionName
 from tests.compression.images import noise
-from tests.compression.small_models import DEEP, FAMILIES, original, planner
+from tests.compression.small_models import DEEP, FAMILIES, build, original, planner
 
 CPU = torch.device("cpu")
 N_IMAGES = 3
@@ -159,6 +159,19 @@ def test_bn_scale_is_that_of_all_batchnorms_of_a_channel(name: str) -> None:
     for index, group in free_groups(planner(name).trace):
         by_hand = added_up(original(name), group, lambda _, weight: weight.abs(), layers=(nn.BatchNorm2d,))
         np.testing.assert_allclose(scores(name, "bn_scale")[index], by_hand / by_hand.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("bare", [["nn.Conv2d", [64, 64, 3, 2, 1]], ["Conv", [64, 3, 2]]], ids=["none", "no scale"])
+def test_bn_scale_is_magnitude_where_there_is_no_scale(bare: list[object]) -> None:
+    model = build([-1, 1, *bare], [-1, 1, "Conv", [64, 3, 2]])
+    if bare[0] == "Conv":
+        model.model[2].bn = nn.BatchNorm2d(64, affine=False)
+    found = trace(model)
+    subject = Subject(model=model, trace=found, calibration=None, seed=0, device=CPU)
+    (at,) = (index for index, group in free_groups(found) if group.name.startswith("model.2"))
+    by_scale, by_size = CRITERIA["bn_scale"].score(subject), CRITERIA["l2"].score(subject)
+    assert np.array_equal(by_scale[at], by_size[at])
+    assert np.ptp(by_size[at]) > 0
 
 
 @families

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from ultralytics.nn.modules import Conv
 
 from compression.errors import ModelError, SpecError, TargetError
 from compression.graph.layer_groups import MIN_GROUP_KEPT
@@ -367,6 +368,16 @@ def test_targets_at_the_edge_of_what_is_possible_are_met() -> None:
     # No tilt reaches 0.9 of both exactly, but one comes within half a point.
     made = Planner(build(), 64).plan(Target(gflops_kept=0.9, params_kept=0.9))
     assert parts(made) == pytest.approx((0.9, 0.9), abs=0.01)
+
+
+def test_a_model_that_is_locked_tells_why() -> None:
+    before = Conv.default_act
+    try:
+        model = build(activation="nn.Hardshrink()")
+    finally:
+        Conv.default_act = before
+    with pytest.raises(ModelError, match=r"^Every channel .* the first since block model\.0 \(Conv\) is not known; "):
+        Planner(model, 64)
 
 
 @pytest.mark.parametrize("kept", [0.1, 0, -1, 1.01, float("nan")])

@@ -80,6 +80,15 @@ def test_each_block_that_can_be_pruned(blocks: list[list[object]]) -> None:
     check_against_silenced(model, small.trace, cut, apply_plan(model, small.trace, cut))
 
 
+def test_activations_that_treat_all_channels_alike() -> None:
+    names = ("SELU", "CELU", "Softsign", "LogSigmoid", "PReLU")
+    model = randomised(build(*(row for each in names for row in ([-1, 1, f"nn.{each}", []], [-1, 1, "Conv", [64]]))))
+    small = Planner(model, 64)
+    assert {group.locked for group in small.trace.groups} == {None, "the outputs of the head"}
+    cut = small.plan(Target(gflops_kept=0.5, params_kept=None))
+    check_against_silenced(model, small.trace, cut, apply_plan(model, small.trace, cut))
+
+
 @families
 def test_a_plan_of_nothing_changes_nothing(name: str) -> None:
     same = pruned(name, target_of(0))
