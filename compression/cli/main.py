@@ -149,7 +149,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _prune(options: argparse.Namespace, results: TextIO) -> None:
-    (level, target), *_ = _targets(options).items()
+    level, target = _single_target(options)
     from compression.pruning.cut import prune
 
     pruned = prune(
@@ -186,7 +186,7 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
-    (level, target), *_ = _targets(options).items()
+    level, target = _single_target(options)
     request = _request(
         options,
         level=level,
@@ -359,6 +359,21 @@ def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
         return {level: resolve_target(level, None, layers) for level in LEVELS}
     level = _level(options.level)
     return {level: resolve_target(level, custom, layers)}
+
+
+def _single_target(options: argparse.Namespace) -> tuple[int | None, Target]:
+    """Level and what is to be kept, for a command that cuts once.
+
+    Raises:
+        SpecError: all levels are asked for, or what `_targets` refuses.
+    """
+    if options.level == ALL_LEVELS:
+        raise SpecError(
+            f"--level {ALL_LEVELS} is for `trimboard plan`; choose one of 1 to 5 here, or queue runs of all of them "
+            f"with `trimboard sweep --levels 1-5`."
+        )
+    ((level, target),) = _targets(options).items()
+    return level, target
 
 
 def _level(text: str | None) -> int | None:

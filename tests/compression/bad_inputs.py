@@ -670,6 +670,18 @@ def bad_numbers() -> Iterator[BadInput]:
             "looks at training images",
             "name a data set",
         ),
+        (
+            "all levels in one run",
+            ("run", "yolo26n.yaml", "--data", "shapes", "--level", "all"),
+            "--level all is for `trimboard plan`",
+            "`trimboard sweep --levels 1-5`",
+        ),
+        (
+            "all levels in one cut",
+            ("prune", "yolo26n.yaml", "--level", "all", "--out", "a.pt"),
+            "--level all is for `trimboard plan`",
+            "choose one of 1 to 5",
+        ),
         ("unknown option", ("plan", "yolo26n.yaml", "--depth", "3"), "unrecognized arguments: --depth 3", "--help"),
         ("unknown command", ("shrink", "yolo26n.yaml"), "invalid choice: 'shrink'", "--help"),
         (
@@ -716,6 +728,12 @@ def bad_places() -> Iterator[BadInput]:
             "in a folder that exists",
         ),
         ("folder in place of a file", (*prune, HERE), f"'{HERE}' cannot be written", "give a file name"),
+        (
+            "model that is cut",
+            ("prune", f"{HERE}/model.pt", "--level", "1", "--imgsz", "64", "--out", f"{HERE}/./model.pt"),
+            "is the model that is to be cut",
+            "give another file name",
+        ),
         ("other suffix", (*prune, "cut.onnx"), "'cut.onnx' does not end in .pt", "Ultralytics loads no other"),
         (
             "table in a folder that is not there",
@@ -724,7 +742,7 @@ def bad_places() -> Iterator[BadInput]:
             "name another file",
         ),
     ):
-        yield BadInput(name=name, command=command, says=says, remedy=remedy)
+        yield BadInput(name=name, command=command, says=says, remedy=remedy, make=bytes_file(small_checkpoint))
 
 
 BAD_INPUTS = (
