@@ -178,6 +178,11 @@ def _examine_all(pairs: list[ImagePair], nc: int, kpt_shape: tuple[int, int], ta
 def _examine(pair: ImagePair, nc: int, kpt_shape: tuple[int, int], task: TaskName) -> _Finding:
     from ultralytics.data.utils import verify_image_label
 
+    # A pipe would be waited for without end where it is an image, and passed over where it is a label.
+    if reason := no_file(pair.image):
+        return _Finding(pair=pair, image_fault=reason)
+    if reason := no_file(pair.label):
+        return _Finding(pair=pair, label_fault=reason)
     # The prefix of messages and whether the task is pose or has a single class come before and after the counts.
     result = verify_image_label((pair.image, pair.label, "", task == "pose", nc, *kpt_shape, False))
     boxes, segments, (_, has_label, _, is_corrupt, message) = result[1], result[3], result[5:]
@@ -220,6 +225,11 @@ def _more(n_files: int) -> str:
     return f"{n_files} more file{'s' if n_files > 1 else ''} with a fault"
 
 
+def no_file(place: str) -> str:
+    """Why what is at a place cannot be read as a file; empty where it can, or where nothing is there."""
+    return "it is no regular file" if os.path.exists(place) and not os.path.isfile(place) else ""
+
+
 def unreadable_image(image: str, reason: str) -> str:
     """The sentence for an image that cannot be read, without its full stop."""
     # Ultralytics tries HEIF last for whatever Pillow does not know, and tells of that only.
@@ -238,11 +248,15 @@ def _label_sentence(finding: _Finding, yaml_file: Path, nc: int, kpt_shape: tupl
     pose = 5 + kpt_shape[0] * kpt_shape[1]
     widths = {pose} if task == "pose" else {5, pose}
     # Only the wording is worked out here; Ultralytics has decided that the file is at fault.
-    text = Path(label).read_text(encoding="utf-8-sig", errors="replace") if os.access(label, os.R_OK) else ""
+    text = Path(label).read_text(encoding="utf-8-sig", errors="replace") if _is_readable(label) else ""
     for number, line in enumerate(text.splitlines(), start=1):
         if fault := _line_fault(line.split(), nc, yaml_file, widths, task):
             return f"{label}, line {number}: {fault}"
     return f"The label file {label} cannot be used ({finding.label_fault}); correct or remove it"
+
+
+def _is_readable(file: str) -> bool:
+    return os.path.isfile(file) and os.access(file, os.R_OK)
 
 
 def _line_fault(values: list[str], nc: int, yaml_file: Path, widths: set[int], task: TaskName) -> str:

@@ -360,6 +360,13 @@ def places_without_a_model() -> Iterator[BadInput]:
         remedy=path,
         make=lambda here: (here / "model.pt").mkdir(),
     )
+    yield BadInput(
+        name="pipe as a model",
+        command=("plan", f"{HERE}/model.pt", "--level", "1"),
+        says=f"There is no model '{HERE}/model.pt'",
+        remedy=path,
+        make=lambda here: os.mkfifo(here / "model.pt"),
+    )
     for suffix in (".onnx", ".txt", ""):
         yield BadInput(
             name=f"model of the suffix {suffix!r}",
@@ -388,6 +395,23 @@ def dataset(change: Maker = lambda here: None, **keys: Any) -> Maker:
         change(here)
 
     return make
+
+
+def pipe(name: str) -> Maker:
+    """A named pipe that nobody writes to, in place of what is there."""
+
+    def make(here: Path) -> None:
+        (here / name).unlink(missing_ok=True)
+        os.mkfifo(here / name)
+
+    return make
+
+
+def alias_bomb(end: str) -> Maker:
+    """A data.yaml of a few hundred bytes that stands for hundreds of millions of names."""
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]" for n in range(9)]
+    text = "\n".join(("train: images/train", "val: images/val", *levels, end))
+    return lambda here: void((here / "data.yaml").write_text(text))
 
 
 def label(text: str | bytes) -> Maker:
@@ -434,6 +458,8 @@ def bad_datasets() -> Iterator[BadInput]:
         ("empty data.yaml", bytes_file(b"", "data.yaml"), f"{file} holds no keys", keys),
         ("broken data.yaml", bytes_file(b"train: [a\n", "data.yaml"), f"{file} is not YAML", keys),
         ("binary data.yaml", bytes_file(b"\xff\xfe\x00\x01", "data.yaml"), f"{file} is not YAML", keys),
+        ("names that multiply", alias_bomb("names: [*a8, b]"), f"{file} refers to parts of itself", "write out"),
+        ("path that multiplies", alias_bomb("names: [b]\npath: *a8"), f"{file} refers to parts of itself", "write out"),
         ("no train", dataset(train=None), f"{file} has no `train`", "name the folder of its train images"),
         ("no val", dataset(val=None), f"{file} has no `val`", "name the folder of its val images"),
         ("no names", dataset(names=None), f"{file} names no classes", "list them under `names`"),
@@ -464,6 +490,24 @@ def bad_datasets() -> Iterator[BadInput]:
         ("binary label", label(b"\x00\xff\xfe\x80"), f"{HERE}/labels/train/a.txt", ""),
         ("image that is text", image(b"no image"), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
         ("empty image", image(b""), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
+        (
+            "pipe as an image",
+            dataset(pipe("images/train/b.png")),
+            f"{HERE}/images/train/b.png cannot be read",
+            "replace",
+        ),
+        (
+            "pipe as a label",
+            dataset(pipe("labels/train/a.txt")),
+            f"{HERE}/labels/train/a.txt cannot be used",
+            "remove it",
+        ),
+        (
+            "pipe as a data.yaml",
+            pipe("data.yaml"),
+            f"There is no data set '{HERE}/data.yaml'",
+            "the path of a data.yaml",
+        ),
         ("half an image", image(jpeg_start()), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
     ):
         command = ("run", "yolo26n.yaml", "--data", f"{HERE}/data.yaml", "--level", "1", "--device", "cpu")
