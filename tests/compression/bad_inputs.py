@@ -211,7 +211,8 @@ def bad_models() -> Iterator[BadInput]:
             "holds a model of class Linear",
             OTHER_TASK,
         ),
-        "YOLO-NAS": (foreign_class, NO_CHECKPOINT, SAVED_AGAIN),
+        "YOLO-NAS": (foreign_class, "holds super_gradients.YoloNAS, which", "name its module in TRIMBOARD_BLOCKS"),
+        "raw pickle of another protocol": (bytes_file(pickle.dumps({"model": 1}, 4)), NO_CHECKPOINT, SAVED_AGAIN),
         "semantic segmentation": (
             torch_file(lambda here: of_task(SemanticSegmentationModel, "yolo26n-sem.yaml")),
             "holds a model of class SemanticSegmentationModel",
