@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -183,6 +184,8 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         f"{before.params:,} -> {after.params:,} parameters; not yet fine-tuned.\n"
     )
     _write_time(pruned.plan.time, target, results)
+    if level != ORIGINAL:
+        results.write(_keeps_cut(options.out, options.data))
 
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
@@ -222,6 +225,15 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     head = head_in_words(record.task, record.head)
     results.write(f"{head}, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
+    if outcome.checkpoint and level != ORIGINAL:
+        results.write(_keeps_cut(outcome.checkpoint, options.data))
+
+
+def _keeps_cut(file: Path, data: str | None) -> str:
+    """How to train a cut model further: Ultralytics builds what it trains from the yaml, which knows of no cut."""
+    named = f"{shlex.quote(str(file))} --data {shlex.quote(data or 'data.yaml')}"
+    command = f"trimboard run {named} --keep-gflops 1 --keep-params 1"
+    return f"Ultralytics' own training would undo the cut; `{command}` trains it as it is.\n"
 
 
 def _sweep(options: argparse.Namespace, results: TextIO) -> None:
