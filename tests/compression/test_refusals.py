@@ -106,7 +106,7 @@ def test_no_space_left(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert stopped.value.code == 2
-    check_sentence(capfd.readouterr().err, "File too large", "check the place, its rights and the free space")
+    check_sentence(capfd.readouterr().err, "File too large: 'cut.pt'", "check the place, its rights and the free space")
     assert tree(here) == before
 
 
