@@ -18,6 +18,10 @@ from compression.models.tasks import TASKS
 
 # Ultralytics accepts coordinates that leave the image by this part of its size.
 TOLERANCE = 0.01
+# Of these OpenCV, which reads what is trained on, decodes less than Pillow, which checks it.
+_RARELY_DECODED = (".tif", ".tiff", ".dng", ".jp2")
+# cv2.utils.logging.LOG_LEVEL_ERROR
+_OPENCV_ERRORS = 2
 _HEIF_MODULE = "pi_heif"
 # Tasks whose labels are outlines, and what a line of them holds.
 _OUTLINE: dict[TaskName, str] = {
@@ -169,10 +173,16 @@ def _name_below(folder: str, file: str) -> str:
 
 
 def _examine_all(pairs: list[ImagePair], nc: int, kpt_shape: tuple[int, int], task: TaskName) -> list[_Finding]:
+    import cv2
     from ultralytics.utils import NUM_THREADS
 
-    with ThreadPool(NUM_THREADS) as threads:
-        return threads.map(lambda pair: _examine(pair, nc, kpt_shape, task), pairs)
+    # What OpenCV does not decode becomes a sentence; its own warning would stand beside it.
+    level = cv2.utils.logging.setLogLevel(_OPENCV_ERRORS)
+    try:
+        with ThreadPool(NUM_THREADS) as threads:
+            return threads.map(lambda pair: _examine(pair, nc, kpt_shape, task), pairs)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _examine(pair: ImagePair, nc: int, kpt_shape: tuple[int, int], task: TaskName) -> _Finding:
@@ -190,6 +200,8 @@ def _examine(pair: ImagePair, nc: int, kpt_shape: tuple[int, int], task: TaskNam
         reason = message.rpartition("ignoring corrupt image/label: ")[2].strip().split("\n", 1)[0].rstrip(".")
         # The image is checked first, so a label that was found already means that the image is good.
         return _Finding(pair=pair, label_fault=reason) if has_label else _Finding(pair=pair, image_fault=reason)
+    if reason := not_decoded(pair.image):
+        return _Finding(pair=pair, image_fault=reason)
     if task in OUTLINED and len(boxes) and not segments:
         return _Finding(pair=pair, label_fault=f"it holds boxes and no {TASKS[task].labels}")
     text = Path(pair.label).read_bytes() if has_label else b""
@@ -228,6 +240,15 @@ def _more(n_files: int) -> str:
 def no_file(place: str) -> str:
     """Why what is at a place cannot be read as a file; empty where it can, or where nothing is there."""
     return "it is no regular file" if os.path.exists(place) and not os.path.isfile(place) else ""
+
+
+def not_decoded(image: str) -> str:
+    """Why an image that Pillow opens cannot be trained on; empty where it can, or is of a kind that always can."""
+    from ultralytics.utils.patches import imread
+
+    if not image.lower().endswith(_RARELY_DECODED) or imread(image) is not None:
+        return ""
+    return "its kind of pixels is not decoded by OpenCV; save it with 8 bits a channel"
 
 
 def unreadable_image(image: str, reason: str) -> str:

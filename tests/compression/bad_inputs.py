@@ -398,6 +398,11 @@ def dataset(change: Maker = lambda here: None, **keys: Any) -> Maker:
     return make
 
 
+def real_numbers(here: Path) -> None:
+    """Another training image, whose pixels are 32-bit real numbers, which Pillow opens and OpenCV does not."""
+    Image.new("F", (64, 64), 0.5).save(here / "images" / "train" / "b.tiff")
+
+
 def pipe(name: str) -> Maker:
     """A named pipe that nobody writes to, in place of what is there."""
 
@@ -508,6 +513,12 @@ def bad_datasets() -> Iterator[BadInput]:
             pipe("data.yaml"),
             f"There is no data set '{HERE}/data.yaml'",
             "the path of a data.yaml",
+        ),
+        (
+            "image of real numbers",
+            dataset(real_numbers),
+            f"{HERE}/images/train/b.tiff cannot be read",
+            "save it with 8 bits",
         ),
         ("half an image", image(jpeg_start()), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
     ):
