@@ -45,7 +45,9 @@ def main() -> None:
     st.title("Deploy")
     st.markdown(
         "Export a measured model to the format of the place where it shall run. Each file is run on real images beside "
-        "its checkpoint, so that you see what the format and the precision change."
+        "its checkpoint, so that you see what the format and the precision change. To train a cut model further, use "
+        "`trimboard run compressed.pt --data data.yaml --keep-gflops 1 --keep-params 1`: Ultralytics' own training "
+        "would undo the cut."
     )
     store = open_store()
     # A page that is drawn again and again waits for no download.

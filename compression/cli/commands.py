@@ -32,7 +32,8 @@ def stdout_for_results() -> Iterator[TextIO]:
     kept = os.dup(1)
     try:
         os.dup2(2, 1)
-        with os.fdopen(os.dup(kept), "w") as results:
+        # A file name need not be text in the encoding of the terminal.
+        with os.fdopen(os.dup(kept), "w", errors="backslashreplace") as results:
             yield results
     finally:
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -149,7 +150,7 @@ def _plan(options: argparse.Namespace, results: TextIO) -> None:
 
 
 def _prune(options: argparse.Namespace, results: TextIO) -> None:
-    (level, target), *_ = _targets(options).items()
+    level, target = _single_target(options)
     from compression.pruning.cut import prune
 
     pruned = prune(
@@ -183,10 +184,12 @@ def _prune(options: argparse.Namespace, results: TextIO) -> None:
         f"{before.params:,} -> {after.params:,} parameters; not yet fine-tuned.\n"
     )
     _write_time(pruned.plan.time, target, results)
+    if level != ORIGINAL:
+        results.write(_keeps_cut(options.out, options.data))
 
 
 def _run(options: argparse.Namespace, results: TextIO) -> None:
-    (level, target), *_ = _targets(options).items()
+    level, target = _single_target(options)
     request = _request(
         options,
         level=level,
@@ -223,6 +226,15 @@ def _run(options: argparse.Namespace, results: TextIO) -> None:
     head = head_in_words(record.task, record.head)
     results.write(f"{head}, {record.imgsz} pixels, validation images of {record.data}; training graph.\n")
     results.write(f"Checkpoint: {outcome.checkpoint or 'not on this machine; --again measures anew and keeps it'}\n")
+    if outcome.checkpoint and level != ORIGINAL:
+        results.write(_keeps_cut(outcome.checkpoint, options.data))
+
+
+def _keeps_cut(file: Path, data: str | None) -> str:
+    """How to train a cut model further: Ultralytics builds what it trains from the yaml, which knows of no cut."""
+    named = f"{shlex.quote(str(file))} --data {shlex.quote(data or 'data.yaml')}"
+    command = f"trimboard run {named} --keep-gflops 1 --keep-params 1"
+    return f"Ultralytics' own training would undo the cut; `{command}` trains it as it is.\n"
 
 
 def _sweep(options: argparse.Namespace, results: TextIO) -> None:
@@ -362,6 +374,21 @@ def _targets(options: argparse.Namespace) -> dict[int | None, Target]:
         return {level: resolve_target(level, None, layers) for level in LEVELS}
     level = _level(options.level)
     return {level: resolve_target(level, custom, layers)}
+
+
+def _single_target(options: argparse.Namespace) -> tuple[int | None, Target]:
+    """Level and what is to be kept, for a command that cuts once.
+
+    Raises:
+        SpecError: all levels are asked for, or what `_targets` refuses.
+    """
+    if options.level == ALL_LEVELS:
+        raise SpecError(
+            f"--level {ALL_LEVELS} is for `trimboard plan`; choose one of 1 to 5 here, or queue runs of all of them "
+            f"with `trimboard sweep --levels 1-5`."
+        )
+    ((level, target),) = _targets(options).items()
+    return level, target
 
 
 def _level(text: str | None) -> int | None:

@@ -10,7 +10,15 @@ import os
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from compression.data.dataset_check import MOST_TOLD, CheckedSplits, digest_of, first_of, told, unreadable_image
+from compression.data.dataset_check import (
+    MOST_TOLD,
+    CheckedSplits,
+    digest_of,
+    first_of,
+    no_file,
+    told,
+    unreadable_image,
+)
 from compression.errors import DatasetError
 
 TRAIN = "train"
@@ -111,6 +119,9 @@ def _faults(files: list[Path]) -> list[tuple[Path, str]]:
     from ultralytics.data.utils import verify_image
     from ultralytics.utils import NUM_THREADS
 
+    # A pipe would be waited for without end.
+    if pipes := [(file, reason) for file in files if (reason := no_file(str(file)))]:
+        return pipes
     with ThreadPool(NUM_THREADS) as threads:
         results = threads.map(lambda file: verify_image(((str(file), 0), "")), files)
     return [

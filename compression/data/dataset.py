@@ -34,6 +34,8 @@ UNKNOWN = "unknown"
 # File names that say nothing, so that the folder gives the data set its name.
 _PLAIN_NAMES = ("data", "dataset")
 _YAML_SUFFIXES = (".yaml", ".yml")
+# Characters that aliases may add; a data.yaml of thousands of classes has a tenth of it.
+MAX_GROWTH = 1_000_000
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -367,7 +369,9 @@ def _n_images(text: str, split: str) -> int | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_YamlLoader)
+        text = file.read_text(encoding="utf-8-sig")
+        _check_growth(file, text)
+        content = yaml.load(text, Loader=_YamlLoader)
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError) as error:  # a date or a number that is none
@@ -377,6 +381,40 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(f"{file} holds no keys; give a data.yaml with train, val and names.")
     return content
+
+
+def _check_growth(file: Path, text: str) -> None:
+    """Refuse a file whose aliases stand for more than anybody writes by hand.
+
+    Each alias within a part that has another name multiplies it: a few hundred bytes make billions.
+
+    Raises:
+        DatasetError: they do.
+        yaml.YAMLError: it is no YAML.
+    """
+    # Of each named part the characters of its values with all that aliases in it stand for; of open ones the start.
+    sizes: dict[str | None, int] = {}
+    opened: list[tuple[str | None, int]] = []
+    total = grown = 0
+    for event in yaml.parse(text, Loader=_YamlLoader) if "*" in text else ():
+        anchor, start = getattr(event, "anchor", None), total
+        if isinstance(event, yaml.AliasEvent):
+            total += sizes.get(event.anchor, 1)
+            grown += total - start
+            if grown > MAX_GROWTH:
+                raise DatasetError(
+                    f"{file} refers to parts of itself by `*` until it says more than {MAX_GROWTH:,} characters more; "
+                    f"write out what it says."
+                )
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1 + len(event.value)
+            sizes[anchor] = total - start
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((anchor, start))
+            total += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, start = opened.pop()
+            sizes[anchor] = total - start
 
 
 def _names(file: Path, content: dict[str, Any]) -> dict[int, str]:

@@ -18,6 +18,10 @@ from compression.models.tasks import TASKS
 
 # Ultralytics accepts coordinates that leave the image by this part of its size.
 TOLERANCE = 0.01
+# Of these OpenCV, which reads what is trained on, decodes less than Pillow, which checks it.
+_RARELY_DECODED = (".tif", ".tiff", ".dng", ".jp2")
+# cv2.utils.logging.LOG_LEVEL_ERROR
+_OPENCV_ERRORS = 2
 _HEIF_MODULE = "pi_heif"
 # Tasks whose labels are outlines, and what a line of them holds.
 _OUTLINE: dict[TaskName, str] = {
@@ -169,15 +173,26 @@ def _name_below(folder: str, file: str) -> str:
 
 
 def _examine_all(pairs: list[ImagePair], nc: int, kpt_shape: tuple[int, int], task: TaskName) -> list[_Finding]:
+    import cv2
     from ultralytics.utils import NUM_THREADS
 
-    with ThreadPool(NUM_THREADS) as threads:
-        return threads.map(lambda pair: _examine(pair, nc, kpt_shape, task), pairs)
+    # What OpenCV does not decode becomes a sentence; its own warning would stand beside it.
+    level = cv2.utils.logging.setLogLevel(_OPENCV_ERRORS)
+    try:
+        with ThreadPool(NUM_THREADS) as threads:
+            return threads.map(lambda pair: _examine(pair, nc, kpt_shape, task), pairs)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _examine(pair: ImagePair, nc: int, kpt_shape: tuple[int, int], task: TaskName) -> _Finding:
     from ultralytics.data.utils import verify_image_label
 
+    # A pipe would be waited for without end where it is an image, and passed over where it is a label.
+    if reason := no_file(pair.image):
+        return _Finding(pair=pair, image_fault=reason)
+    if reason := no_file(pair.label):
+        return _Finding(pair=pair, label_fault=reason)
     # The prefix of messages and whether the task is pose or has a single class come before and after the counts.
     result = verify_image_label((pair.image, pair.label, "", task == "pose", nc, *kpt_shape, False))
     boxes, segments, (_, has_label, _, is_corrupt, message) = result[1], result[3], result[5:]
@@ -185,6 +200,8 @@ def _examine(pair: ImagePair, nc: int, kpt_shape: tuple[int, int], task: TaskNam
         reason = message.rpartition("ignoring corrupt image/label: ")[2].strip().split("\n", 1)[0].rstrip(".")
         # The image is checked first, so a label that was found already means that the image is good.
         return _Finding(pair=pair, label_fault=reason) if has_label else _Finding(pair=pair, image_fault=reason)
+    if reason := not_decoded(pair.image):
+        return _Finding(pair=pair, image_fault=reason)
     if task in OUTLINED and len(boxes) and not segments:
         return _Finding(pair=pair, label_fault=f"it holds boxes and no {TASKS[task].labels}")
     text = Path(pair.label).read_bytes() if has_label else b""
@@ -220,6 +237,20 @@ def _more(n_files: int) -> str:
     return f"{n_files} more file{'s' if n_files > 1 else ''} with a fault"
 
 
+def no_file(place: str) -> str:
+    """Why what is at a place cannot be read as a file; empty where it can, or where nothing is there."""
+    return "it is no regular file" if os.path.exists(place) and not os.path.isfile(place) else ""
+
+
+def not_decoded(image: str) -> str:
+    """Why an image that Pillow opens cannot be trained on; empty where it can, or is of a kind that always can."""
+    from ultralytics.utils.patches import imread
+
+    if not image.lower().endswith(_RARELY_DECODED) or imread(image) is not None:
+        return ""
+    return "its kind of pixels is not decoded by OpenCV; save it with 8 bits a channel"
+
+
 def unreadable_image(image: str, reason: str) -> str:
     """The sentence for an image that cannot be read, without its full stop."""
     # Ultralytics tries HEIF last for whatever Pillow does not know, and tells of that only.
@@ -238,11 +269,15 @@ def _label_sentence(finding: _Finding, yaml_file: Path, nc: int, kpt_shape: tupl
     pose = 5 + kpt_shape[0] * kpt_shape[1]
     widths = {pose} if task == "pose" else {5, pose}
     # Only the wording is worked out here; Ultralytics has decided that the file is at fault.
-    text = Path(label).read_text(encoding="utf-8-sig", errors="replace") if os.access(label, os.R_OK) else ""
+    text = Path(label).read_text(encoding="utf-8-sig", errors="replace") if _is_readable(label) else ""
     for number, line in enumerate(text.splitlines(), start=1):
         if fault := _line_fault(line.split(), nc, yaml_file, widths, task):
             return f"{label}, line {number}: {fault}"
     return f"The label file {label} cannot be used ({finding.label_fault}); correct or remove it"
+
+
+def _is_readable(file: str) -> bool:
+    return os.path.isfile(file) and os.access(file, os.R_OK)
 
 
 def _line_fault(values: list[str], nc: int, yaml_file: Path, widths: set[int], task: TaskName) -> str:

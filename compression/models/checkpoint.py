@@ -69,6 +69,9 @@ def write_checkpoint(module: DetectionModel, file: Path, info: dict[str, Any]) -
         # Written in one piece by Python: a full disk is no OSError where PyTorch meets it.
         draft.write_bytes(content.getbuffer())
         draft.replace(file)
+    except OSError as error:
+        # Of the draft nobody knows.
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         draft.unlink(missing_ok=True)
 

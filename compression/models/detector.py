@@ -7,7 +7,9 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ from ultralytics.utils.events import events
 
 from compression.catalog import CATALOG, TaskName, catalog_name, is_offered, model_label, weights_file
 from compression.errors import ModelError
-from compression.graph.blocks import load_own_blocks
+from compression.graph.blocks import BLOCKS_VARIABLE, load_own_blocks
 from compression.models.kinds import KINDS, task_of
 from compression.models.unfuse import unfuse, was_fused
 from compression.spec import HeadName, default_imgsz_of
@@ -39,6 +41,9 @@ CHECKPOINT_KEY = "trimboard"
 
 # Noted there of a model that was unfused and not trained since.
 UNFUSED = "unfused"
+
+# Packages whose classes are no blocks of a user's own.
+_LIBRARIES = sys.stdlib_module_names | {"torch", "torchvision", "numpy", "ultralytics"}
 
 # What is told of a model that is no YOLO of these tasks.
 _ONLY = "only YOLO that detect, segment, classify, or find poses or rotated boxes can be pruned"
@@ -163,9 +168,16 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
         raise ModelError(f"{str(file)!r} is no .pt file; give a checkpoint that Ultralytics saved.")
     _check_content(file)
     try:
-        with _plain_path(file) as path:
+        with _plain_path(file) as path, warnings.catch_warnings():
+            # PyTorch asks to be told of pickles that it did not write.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             checkpoint, _ = torch_safe_load(path, safe_only=True)
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
+        if own := _unknown_class(error):
+            raise ModelError(
+                f"{str(file)!r} holds {own}, which the restricted loader does not know; where that is a block of your "
+                f"own, name its module in {BLOCKS_VARIABLE}, see docs/blocks.md."
+            ) from error
         raise ModelError(
             f"{str(file)!r} cannot be loaded: it is damaged, no Ultralytics checkpoint, or holds code or classes that "
             f"the restricted loader refuses; save it again with Ultralytics' YOLO(...).save()."
@@ -180,6 +192,16 @@ def read_checkpoint(file: Path) -> tuple[DetectionModel, dict[str, Any]]:
     module.args = {**_default_args(module), **(checkpoint.get("train_args") or {}), "task": task_of(module)}
     info = checkpoint.get(CHECKPOINT_KEY)
     return module, info if isinstance(info, dict) else {}
+
+
+def _unknown_class(error: BaseException) -> str:
+    """The class that the loader refused, with its module; empty where it refused another thing, or a library's."""
+    said = re.search(
+        r"Unsupported global: GLOBAL (\w{1,99}(?:\.\w{1,99}){1,9}) ", str(error.__cause__ or error.__context__ or "")
+    )
+    if said is None or said[1].partition(".")[0] in _LIBRARIES:
+        return ""
+    return said[1]
 
 
 def _default_args(module: DetectionModel) -> dict[str, Any]:

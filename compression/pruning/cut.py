@@ -346,6 +346,8 @@ def prune(
     if out is not None:
         _check_writable(out)
     detector = open_detector(model, seed=seed)
+    if out is not None:
+        _check_keeps_original(out, detector)
     imgsz = detector.usual_imgsz if imgsz is None else imgsz
     method, dataset = _method_for(detector, data, method)
     method = replace(method, seed=seed)
@@ -387,3 +389,9 @@ def _check_writable(file: Path) -> None:
         raise SpecError(f"{str(file)!r} cannot be written; give a file name in a folder that exists and is yours.")
     if file.suffix != ".pt":
         raise SpecError(f"{str(file)!r} does not end in .pt; Ultralytics loads no other checkpoint.")
+
+
+def _check_keeps_original(file: Path, detector: Detector) -> None:
+    """Refuse to write over the model that is cut, whatever name it goes by."""
+    if detector.file is not None and file.exists() and file.samefile(detector.file):
+        raise SpecError(f"{str(file)!r} is the model that is to be cut; give another file name, so that it stays.")

@@ -235,7 +235,8 @@ def bad_models() -> Iterator[BadInput]:
             "holds a model of class Linear",
             OTHER_TASK,
         ),
-        "YOLO-NAS": (foreign_class, NO_CHECKPOINT, SAVED_AGAIN),
+        "YOLO-NAS": (foreign_class, "holds super_gradients.YoloNAS, which", "name its module in TRIMBOARD_BLOCKS"),
+        "raw pickle of another protocol": (bytes_file(pickle.dumps({"model": 1}, 4)), NO_CHECKPOINT, SAVED_AGAIN),
         "semantic segmentation": (
             torch_file(lambda here: of_task(SemanticSegmentationModel, "yolo26n-sem.yaml")),
             "holds a model of class SemanticSegmentationModel",
@@ -384,6 +385,13 @@ def places_without_a_model() -> Iterator[BadInput]:
         remedy=path,
         make=lambda here: (here / "model.pt").mkdir(),
     )
+    yield BadInput(
+        name="pipe as a model",
+        command=("plan", f"{HERE}/model.pt", "--level", "1"),
+        says=f"There is no model '{HERE}/model.pt'",
+        remedy=path,
+        make=lambda here: os.mkfifo(here / "model.pt"),
+    )
     for suffix in (".onnx", ".txt", ""):
         yield BadInput(
             name=f"model of the suffix {suffix!r}",
@@ -412,6 +420,28 @@ def dataset(change: Maker = lambda here: None, **keys: Any) -> Maker:
         change(here)
 
     return make
+
+
+def real_numbers(here: Path) -> None:
+    """Another training image, whose pixels are 32-bit real numbers, which Pillow opens and OpenCV does not."""
+    Image.new("F", (64, 64), 0.5).save(here / "images" / "train" / "b.tiff")
+
+
+def pipe(name: str) -> Maker:
+    """A named pipe that nobody writes to, in place of what is there."""
+
+    def make(here: Path) -> None:
+        (here / name).unlink(missing_ok=True)
+        os.mkfifo(here / name)
+
+    return make
+
+
+def alias_bomb(end: str) -> Maker:
+    """A data.yaml of a few hundred bytes that stands for hundreds of millions of names."""
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]" for n in range(9)]
+    text = "\n".join(("train: images/train", "val: images/val", *levels, end))
+    return lambda here: void((here / "data.yaml").write_text(text))
 
 
 def label(text: str | bytes) -> Maker:
@@ -458,6 +488,8 @@ def bad_datasets() -> Iterator[BadInput]:
         ("empty data.yaml", bytes_file(b"", "data.yaml"), f"{file} holds no keys", keys),
         ("broken data.yaml", bytes_file(b"train: [a\n", "data.yaml"), f"{file} is not YAML", keys),
         ("binary data.yaml", bytes_file(b"\xff\xfe\x00\x01", "data.yaml"), f"{file} is not YAML", keys),
+        ("names that multiply", alias_bomb("names: [*a8, b]"), f"{file} refers to parts of itself", "write out"),
+        ("path that multiplies", alias_bomb("names: [b]\npath: *a8"), f"{file} refers to parts of itself", "write out"),
         ("no train", dataset(train=None), f"{file} has no `train`", "name the folder of its train images"),
         ("no val", dataset(val=None), f"{file} has no `val`", "name the folder of its val images"),
         ("no names", dataset(names=None), f"{file} names no classes", "list them under `names`"),
@@ -488,6 +520,30 @@ def bad_datasets() -> Iterator[BadInput]:
         ("binary label", label(b"\x00\xff\xfe\x80"), f"{HERE}/labels/train/a.txt", ""),
         ("image that is text", image(b"no image"), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
         ("empty image", image(b""), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
+        (
+            "pipe as an image",
+            dataset(pipe("images/train/b.png")),
+            f"{HERE}/images/train/b.png cannot be read",
+            "replace",
+        ),
+        (
+            "pipe as a label",
+            dataset(pipe("labels/train/a.txt")),
+            f"{HERE}/labels/train/a.txt cannot be used",
+            "remove it",
+        ),
+        (
+            "pipe as a data.yaml",
+            pipe("data.yaml"),
+            f"There is no data set '{HERE}/data.yaml'",
+            "the path of a data.yaml",
+        ),
+        (
+            "image of real numbers",
+            dataset(real_numbers),
+            f"{HERE}/images/train/b.tiff cannot be read",
+            "save it with 8 bits",
+        ),
         ("half an image", image(jpeg_start()), f"{HERE}/images/train/a.jpg cannot be read", "replace or remove it"),
     ):
         command = ("run", "yolo26n.yaml", "--data", f"{HERE}/data.yaml", "--level", "1", "--device", "cpu")
@@ -694,6 +750,18 @@ def bad_numbers() -> Iterator[BadInput]:
             "looks at training images",
             "name a data set",
         ),
+        (
+            "all levels in one run",
+            ("run", "yolo26n.yaml", "--data", "shapes", "--level", "all"),
+            "--level all is for `trimboard plan`",
+            "`trimboard sweep --levels 1-5`",
+        ),
+        (
+            "all levels in one cut",
+            ("prune", "yolo26n.yaml", "--level", "all", "--out", "a.pt"),
+            "--level all is for `trimboard plan`",
+            "choose one of 1 to 5",
+        ),
         ("unknown option", ("plan", "yolo26n.yaml", "--depth", "3"), "unrecognized arguments: --depth 3", "--help"),
         ("unknown command", ("shrink", "yolo26n.yaml"), "invalid choice: 'shrink'", "--help"),
         (
@@ -740,6 +808,12 @@ def bad_places() -> Iterator[BadInput]:
             "in a folder that exists",
         ),
         ("folder in place of a file", (*prune, HERE), f"'{HERE}' cannot be written", "give a file name"),
+        (
+            "model that is cut",
+            ("prune", f"{HERE}/model.pt", "--level", "1", "--imgsz", "64", "--out", f"{HERE}/./model.pt"),
+            "is the model that is to be cut",
+            "give another file name",
+        ),
         ("other suffix", (*prune, "cut.onnx"), "'cut.onnx' does not end in .pt", "Ultralytics loads no other"),
         (
             "table in a folder that is not there",
@@ -748,7 +822,7 @@ def bad_places() -> Iterator[BadInput]:
             "name another file",
         ),
     ):
-        yield BadInput(name=name, command=command, says=says, remedy=remedy)
+        yield BadInput(name=name, command=command, says=says, remedy=remedy, make=bytes_file(small_checkpoint))
 
 
 BAD_INPUTS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import socket
@@ -105,7 +106,7 @@ def test_no_space_left(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert stopped.value.code == 2
-    check_sentence(capfd.readouterr().err, "File too large", "check the place, its rights and the free space")
+    check_sentence(capfd.readouterr().err, "File too large: 'cut.pt'", "check the place, its rights and the free space")
     assert tree(here) == before
 
 
@@ -144,3 +145,10 @@ def test_odd_names(name: str, here: Path, capfd: pytest.CaptureFixture[str]) -> 
     (folder / name).write_bytes(small_checkpoint())
     main(["plan", str(folder / name), "--level", "1", "--imgsz", "64", "--json"])
     assert json.loads(capfd.readouterr().out)["nc"] == 3
+
+
+def test_a_name_that_is_no_text(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"model\xff.pt")
+    (here / name).write_bytes(small_checkpoint())
+    main(["plan", name, "--level", "1", "--imgsz", "64"])
+    assert capfd.readouterr().out.startswith("model\\udcff, level 1")

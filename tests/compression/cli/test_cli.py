@@ -102,11 +102,15 @@ class TestPrune:
         assert found["after"]["params"] < found["before"]["params"]
         assert file.stat().st_size > 1_000_000
 
-    def test_with_a_data_set_it_recovers(self, tmp_path: Path, tiny_shapes: Path) -> None:
+    def test_with_a_data_set_it_recovers(
+        self, tmp_path: Path, tiny_shapes: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         model, file = tmp_path / "mine.pt", tmp_path / "cut.pt"
         write_checkpoint(open_detector("yolo26n.yaml", nc=10).module, model, {})
         question = ("--level", "5", "--imgsz", "64", "--out", str(file))
         main(["prune", str(model), "--data", str(tiny_shapes), *question])
+        keeps = f"`trimboard run {file} --data {tiny_shapes} --keep-gflops 1 --keep-params 1` trains it as it is."
+        assert capfd.readouterr().out.endswith(f"Ultralytics' own training would undo the cut; {keeps}\n")
         _, info = read_checkpoint(file)
         assert (info["criterion"], info["allocation"], info["recovery"]) == ("obs", "budget", "least_squares")
 

@@ -281,6 +281,21 @@ def test_wrong_keys(tiny: Path, changes: dict[str, Any], says: str) -> None:
     assert str(tiny / "data.yaml") in sentence
 
 
+def test_pipe_among_the_images_of_a_class(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / split / "a" / "0.png")
+    os.mkfifo(tmp_path / "val" / "a" / "1.png")
+    with pytest.raises(DatasetError, match=r"val/a/1\.png cannot be read \(it is no regular file\)"):
+        open_dataset(str(tmp_path), "classify")
+
+
+def test_anchors_of_a_user_are_fine(tiny: Path) -> None:
+    text = (tiny / "data.yaml").read_text().replace("names:", "names: &names")
+    (tiny / "data.yaml").write_text(f"{text}\nshown: *names\nalso: *names\n")
+    assert class_names(str(tiny)) == dict(enumerate(shapes.CLASSES))
+
+
 def test_validation_is_another_word_for_val(tiny: Path) -> None:
     change_yaml(tiny, val=None, validation="images/val")
     assert open_dataset(str(tiny)).n_val == 4
