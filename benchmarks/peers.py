@@ -246,7 +246,10 @@ def _with_widths(model: DetectionModel, widths: Widths, seed: int) -> DetectionM
 
 
 def fastnas_is_installed() -> bool:
-    """Whether `fastnas` can run: nvidia-modelopt 0.47 with torchprofile 0.0.4 (it does not work with 0.1)."""
+    """Whether `fastnas` can run: nvidia-modelopt 0.47 with torchprofile 0.0.4 (it does not work with 0.1).
+
+    Installed without its dependencies, Model Optimizer also wants tqdm, omegaconf, huggingface_hub and pulp.
+    """
     return all(importlib.util.find_spec(name) is not None for name in ("modelopt", "torchprofile"))
 
 
