@@ -31,8 +31,8 @@ def path_in(bad: BadInput) -> str:
 # The page takes trained models only; architectures are chosen by their names.
 MODELS = [bad for bad in BAD_INPUTS if bad.command[0] == "plan" and path_in(bad).endswith(".pt")]
 DATA = [bad for bad in BAD_INPUTS if bad.command[:3] == ("run", "yolo26n.yaml", "--data") and path_in(bad)]
-# Which classes a run shall keep is asked elsewhere; of a folder the page says that it is no file.
-TOLD_OTHERWISE = ("classes that nobody has", "folder as a model")
+# Which classes a run shall keep is asked elsewhere; of folders and pipes the page says that they are no files.
+TOLD_OTHERWISE = ("classes that nobody has", "folder as a model", "pipe as a model")
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Caption, Error, Header, Info, Markdown, Warning
 
+from cache.artifacts import file_sha256
 from cache.shipped import SHIPPED
 from cache.store import Store
 from compression.accuracy.class_scores import ClassScore
@@ -84,10 +85,8 @@ def ranking(**changes: Any) -> DetectionRanking:
         ObjectOutcome(image=name, class_name="disc", size="small", before=True, after=after)
         for name, after in (("0001.jpg", False), ("0001.jpg", True), ("0002.jpg", True))
     ]
-    sha256 = {}
-    for level in (0, 5):
-        record = next(one for one in Store().records("yolo26n", "shapes") if one.level == level)
-        sha256[level] = record.artifacts[0].sha256
+    files = {0: SHIPPED / "shapes" / "yolo26n.pt", 5: SHIPPED / "shapes-defaults" / "yolo26n-level5.pt"}
+    sha256 = {level: file_sha256(file) for level, file in files.items()}
     values: dict[str, Any] = {
         "key": ranking_key(sha256[0], sha256[5], fingerprint(), imgsz=320, head="e2e", conf=DEFAULT_CONF),
         "before": "yolo26n",
@@ -210,7 +209,7 @@ def test_the_ranking_is_computed_in_the_background(monkeypatch: pytest.MonkeyPat
     ]
     assert [Path(file) for file in arguments[1:3]] == [
         SHIPPED / "shapes" / "yolo26n.pt",
-        SHIPPED / "shapes" / "yolo26n-level5.pt",
+        SHIPPED / "shapes-defaults" / "yolo26n-level5.pt",
     ]
 
     def refuse(arguments: tuple[str, ...]) -> None:
