@@ -25,7 +25,7 @@ from filelock import FileLock
 from cache.store import own_store
 from compression.catalog import CATALOG
 from compression.data.archive import unpack
-from compression.data.dataset import data_label, known_datasets, natural_task, open_dataset
+from compression.data.dataset import data_label, is_known_by_name, known_datasets, natural_task, open_dataset
 from compression.data.layout import settle
 from compression.errors import DatasetError, ModelError, SpecError, TrimboardError, naming_within
 from compression.home import home
@@ -235,14 +235,15 @@ def _add_place(place: Path) -> Brought:
     dataset = open_dataset(str(place), natural_task(str(place)))
     path = str(dataset.yaml_file)
     sha256 = hashlib.sha256(path.encode()).hexdigest()
-    if any(known.name == data_label(path) for known in known_datasets()):
+    name = data_label(path)
+    if is_known_by_name(name):
         raise DatasetError(
-            f"{data_label(path)!r} is the name of a data set that comes with Trimboard or Ultralytics, and names tell "
+            f"{name!r} is the name of a data set that comes with Trimboard or Ultralytics, and names tell "
             f"results apart; rename the folder or the file of {path}."
         )
     one = Brought(
         kind="data",
-        name=data_label(path),
+        name=name,
         path=path,
         sha256=sha256,
         kept=False,

@@ -426,7 +426,7 @@ class _Run:
                     training = fine_tune(
                         start, self.dataset, spec, folder / TRAINING_FOLDER, tell=self.tell, stage=TRAINING
                     )
-                self.stages.at_least(TRAINING, sum(row.seconds for row in training.curve))
+                self.stages.at_least(TRAINING, training.seconds)
                 trained, _ = read_checkpoint(training.best)
                 write_checkpoint(trained, draft, {})
                 metrics = evaluate_for(spec, draft, self.dataset)

@@ -199,7 +199,7 @@ class Rounds:
                 tell=NumberedThrough(tell=self.tell, n_before=n_before),
                 stage=name,
             )
-        self.stages.at_least(name, sum(row.seconds for row in training.curve))
+        self.stages.at_least(name, training.seconds)
         trained = replace(cut, curve=training.curve, warnings=(*cut.warnings, *training.warnings))
         start = cut.recovered or cut.pruned
         if start and training.best_row.map50_95 < (start.map50_95 or 0.0):

@@ -269,12 +269,16 @@ def _draw_missing(
     by_level = [one for one in half if one.form.level is not None or one.form.is_sibling]
     of_own_target = [one for one in half if one not in by_level]
     # The key of a result with a target of its own stands for that alone, any other for a level beside it.
-    for group, keys in ((by_level, [series.any_record.key]), (of_own_target, [one.form.key for one in of_own_target])):
+    own_keys = [one.form.key for one in of_own_target]
+    for group, keys, levels in (
+        (by_level, [series.any_record.key], _levels_of(by_level)),
+        (of_own_target, own_keys, []),
+    ):
         if not group:
             continue
         arguments = command(
             list(dict.fromkeys(key[:SHORT_KEY] for key in keys)),
-            levels=[] if group is of_own_target else _levels_of(group),
+            levels=levels,
             backends=[device.backend],
             precisions=list(dict.fromkeys(one.precision for one in group)),
             sizes=list(dict.fromkeys(one.imgsz for one in group)),

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import DFL, Attention, Detect, RepConv, RepVGGDW
 from ultralytics.nn.modules.block import AAttn, RealNVP
@@ -26,8 +26,8 @@ from ultralytics.nn.tasks import DetectionModel
 from compression.graph.blocks import HEAD_OUTPUTS, own_blocks, training_only
 from compression.graph.channels import channels_in, channels_out, is_depthwise
 from compression.graph.cost_sheet import GIGA, CostSheet, CoupledChannels, Fixed, Layer
-from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted, map_sizes, run_on
-from compression.image_size import ImageSize, height_width
+from compression.graph.trace import ChannelGroup, Convolution, Trace, Weighted, blank_image, map_sizes, run_on
+from compression.image_size import ImageSize
 
 
 class CostModel(CostSheet):
@@ -99,7 +99,7 @@ def _layers(model: DetectionModel, trace: Trace, imgsz: ImageSize) -> list[Layer
 def _cells_within(blocks: tuple[str, ...], model: DetectionModel, imgsz: ImageSize) -> dict[str, int]:
     """Cells of each convolution in these blocks, as the model runs at that size."""
     run = copy.deepcopy(model).eval()
-    found = map_sizes(run, _blank_image(run, imgsz))
+    found = map_sizes(run, blank_image(run, imgsz))
     inside = tuple(f"{name}." for name in blocks)
     return {name: sum(h * w for h, w in maps) for name, maps in found.items() if name.startswith(inside)}
 
@@ -263,14 +263,9 @@ def _count(graph: DetectionModel, names: tuple[str, ...], imgsz: ImageSize) -> d
         module.register_forward_pre_hook(lambda *_, at=name: flops.update({at: flops[at] - counter.get_total_flops()}))
         module.register_forward_hook(lambda *_, at=name: flops.update({at: flops[at] + counter.get_total_flops()}))
     with counter:
-        run_on(graph, _blank_image(graph, imgsz))
+        run_on(graph, blank_image(graph, imgsz))
     params = {name: sum(each.numel() for each in module.parameters()) for name, module in present.items()}
     return {name: (flops[name], params.get(name, 0)) for name in names}
-
-
-def _blank_image(model: nn.Module, imgsz: ImageSize) -> Tensor:
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    return first.weight.new_zeros(1, first.in_channels, *height_width(imgsz))
 
 
 def _undeployed_prefixes(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:

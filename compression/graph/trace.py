@@ -154,7 +154,7 @@ def trace(model: DetectionModel) -> Trace:
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     unknown, channels = unknown_blocks(twin), ChannelTracer(twin)
-    image = _blank_image(twin, TRACE_IMGSZ)
+    image = blank_image(twin, TRACE_IMGSZ)
     with _stand_ins(twin, unknown, channels) as widths:
         with torch.no_grad(), channels:
             channels.source(image, IMAGE)
@@ -280,13 +280,14 @@ def failure(error: Exception, entered: list[str]) -> str:
     return f"({where}{type(error).__name__}: {' '.join(str(error).split())})"
 
 
-def _blank_image(model: nn.Module, imgsz: int) -> Tensor:
+def blank_image(model: nn.Module, imgsz: ImageSize) -> Tensor:
+    """An image of zeros as a model takes it, on its device, [1, C, H, W]."""
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    return first.weight.new_zeros(1, first.in_channels, imgsz, imgsz)
+    return first.weight.new_zeros(1, first.in_channels, *height_width(imgsz))
 
 
 def _feature_maps(model: nn.Module) -> dict[str, tuple[FeatureMap, ...]]:
-    small, large = (map_sizes(model, _blank_image(model, imgsz)) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
+    small, large = (map_sizes(model, blank_image(model, imgsz)) for imgsz in (TRACE_IMGSZ, SECOND_IMGSZ))
     return {name: tuple(map(_feature_map, low, large[name])) for name, low in small.items()}
 
 

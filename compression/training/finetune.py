@@ -165,6 +165,11 @@ class Training:
         number = int(self.best.stem.removeprefix("best-"))
         return next(row for row in self.curve if row.epoch == number)
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs, those of an interrupted process among them."""
+        return sum(row.seconds for row in self.curve)
+
 
 def fine_tune(
     start: Path,
