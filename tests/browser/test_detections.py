@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from compression.data import shapes
-from tests.browser.conftest import IN_BROWSER, serving
+from tests.browser.conftest import IN_BROWSER, OF_BEFORE, serving
 
-VIEW = "model=yolo26n&data=shapes"
+VIEW = f"model=yolo26n&data=shapes&{OF_BEFORE}"
 
 pytestmark = IN_BROWSER
 

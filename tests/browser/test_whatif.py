@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from compression.levels import target_of
 from compression.pruning.cut import plan_all
-from tests.browser.conftest import IN_BROWSER, serving
+from tests.browser.conftest import IN_BROWSER, OF_BEFORE, serving
 
 pytestmark = IN_BROWSER
 
@@ -25,7 +25,7 @@ def test_a_layer_is_cut_by_the_slider_and_the_link_shows_the_same(own_home: Path
     # As the background does it, which takes a start of torch.
     plan_all("yolo26n.yaml", {3: target_of(3)}, imgsz=320, data="shapes")
     with serving(own_home) as address:
-        page.goto(f"{address}/explore?whatif=true&level=3")
+        page.goto(f"{address}/explore?whatif=true&level=3&{OF_BEFORE}")
         layer = page.locator(".st-key-whatif-layer").get_by_role("combobox")
         expect(layer).to_be_visible()
         expect(page.get_by_text("Take it with you")).to_be_visible()
